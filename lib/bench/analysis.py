@@ -105,10 +105,8 @@ class ResultSource:
         for path in self.folders:
             if not path.exists():
                 near = next(p for p in path.absolute().parents if p.is_dir())
-                there = listed(sorted(p.name for p in near.iterdir())) or "nothing"
-                raise FileNotFoundError(
-                    f"{path}: no such folder or archive (results of {self.label}); {near} has {there}"
-                )
+                there = f"{near} has {listed(sorted(p.name for p in near.iterdir())) or 'nothing'}"
+                raise FileNotFoundError(f"{path}: no such folder or archive (results of {self.label}); {there}")
             here = _found_in(path, sequences) if path.is_dir() else 0
             found = {"": [path]}
             if not here:
@@ -248,12 +246,10 @@ class Comparison:
         Returns:
             The page.
         """
-        heading = title or f"{self.runs[0].name} on {self.title}"
+        heading, attributes = title or f"{self.runs[0].name} on {self.title}", self.attributes
         with errors_name(folder):
-            export(self.runs, self.attributes, folder, self.title)
-            return build_report(
-                heading, self.title, self.runs, self.videos, self.attributes, training_log, folder, about
-            )
+            export(self.runs, attributes, folder, self.title)
+            return build_report(heading, self.title, self.runs, self.videos, attributes, training_log, folder, about)
 
 
 def load_runs(
@@ -291,26 +287,23 @@ def _load_unpacked(
     """As `load_runs`, of folders."""
     if len({s.label for s in sources}) != len(sources):
         raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
-    lacking: dict[Path, list[str]] = {}
-    used: dict[Path, set[Path]] = {}
-    for source in sources:
-        for folder in source.folders:
-            files = FolderFiles(folder)
-            found = {s.name: find_results(files, s, scoring.exact) for s in sequences}
-            lacking[folder] = [name for name, paths in found.items() if not paths]
-            used[folder] = {path for paths in found.values() for path in paths.values()}
-    gone = {name for names in lacking.values() for name in names}
-    if gone and not skip_missing:
-        complaints = []
-        for folder, names in lacking.items():
-            if names:
-                count = f"no result for {len(names)} of {len(sequences)} sequences"
-                complaints.append(f"{folder}: {count}: {listed(names)}{_unused(folder, used[folder])}")
+    folders = [folder for source in sources for folder in source.folders]
+    gone: set[str] = set()
+    complaints = []
+    for folder in folders:
+        files = FolderFiles(folder)
+        found = {s.name: find_results(files, s, scoring.exact) for s in sequences}
+        if names := [name for name, paths in found.items() if not paths]:
+            gone.update(names)
+            count = f"no result for {len(names)} of {len(sequences)} sequences"
+            used = {path for paths in found.values() for path in paths.values()}
+            complaints.append(f"{folder}: {count}: {listed(names)}{_unused(folder, used)}")
+    if complaints and not skip_missing:
         raise FileNotFoundError("; ".join(complaints) + " (--skip_missing leaves them out for all trackers)")
     kept = [s for s in sequences if s.name not in gone]
     if not kept:
-        raise FileNotFoundError(f"no sequence has a result of every tracker ({', '.join(map(str, lacking))})")
-    shown = len(lacking) * len(kept) >= MANY_RESULTS
+        raise FileNotFoundError(f"no sequence has a result of every tracker ({', '.join(map(str, folders))})")
+    shown = len(folders) * len(kept) >= MANY_RESULTS
     steps = track(sources, "results", console=Console(stderr=True), disable=not shown)
     return on_common_sequences([_load_run(source, kept, scoring) for source in steps])
 
@@ -417,9 +410,8 @@ def with_attributes(sequences: Sequence[BenchmarkVideo], attributes: Sequence[st
     known = {a.lower() for s in sequences for a in s.attributes}
     for attribute in attributes:
         if attribute.lower() not in known:
-            raise MetricError(
-                f"no sequence has the attribute {attribute!r} (known: {', '.join(sorted(known)) or 'none'})"
-            )
+            names = ", ".join(sorted(known)) or "none"
+            raise MetricError(f"no sequence has the attribute {attribute!r} (known: {names})")
     wanted = {a.lower() for a in attributes}
     kept = [s for s in sequences if wanted <= {a.lower() for a in s.attributes}]
     if not kept:
@@ -428,9 +420,9 @@ def with_attributes(sequences: Sequence[BenchmarkVideo], attributes: Sequence[st
 
 
 LAYOUTS = (
-    *(("visible.txt", "infrared.txt"), ("groundTruth_v.txt", "groundTruth_i.txt")),
-    *(("groundtruth.txt",), ("groundtruth_rect.txt",), ("init.txt",)),
-)
+    ("visible.txt", "infrared.txt"), ("groundTruth_v.txt", "groundTruth_i.txt"), ("groundtruth.txt",),
+    ("groundtruth_rect.txt",), ("init.txt",),
+)  # fmt: skip
 """Names of box files in a sequence's folder: one for each of two modalities, or one file."""
 
 
@@ -475,7 +467,5 @@ def _read_sequence(name: str, files: list[Path], absent: Path | None) -> Benchma
     def no_pictures(index: int) -> Any:
         raise FileNotFoundError(f"{files[0]} is ground truth without pictures; there is no frame {index}")
 
-    second = truths[1] if len(truths) > 1 else None
-    return BenchmarkVideo(
-        name, truths[0], valid, valid, no_pictures, no_pictures, present=present, second_boxes_xywh=second
-    )
+    more: dict[str, Any] = {"present": present, "second_boxes_xywh": truths[1] if len(truths) > 1 else None}
+    return BenchmarkVideo(name, truths[0], valid, valid, no_pictures, no_pictures, **more)

@@ -82,10 +82,8 @@ class EvalJob:
     @property
     def folder(self) -> ResultFolder:
         """`<save_dir>/test/tracking_results/<script>/<config>[_<run id>]/<benchmark>[_<degradation>]`, or `root`."""
-        script, config = self.spec.labels
-        usual = results_folder(self.paths.save_dir, script, config, self.run_id) / self.benchmark.name
-        path = self.root or usual
-        label = self.degradation.label
+        usual = results_folder(self.paths.save_dir, *self.spec.labels, self.run_id) / self.benchmark.name
+        path, label = self.root or usual, self.degradation.label
         return ResultFolder(path.with_name(f"{path.name}_{label}") if label else path, self.benchmark.result_format)
 
     @property
@@ -167,8 +165,7 @@ class Scored:
         count, published = len(self.filed.names), self.benchmark.sequence_count
         these = "this is 1 sequence" if count == 1 else f"these are {count} sequences"
         counted = f"{these}, {self.benchmark.title} has {published}" if published and count != published else ""
-        notes = [counted, self.benchmark.note, self.filed.note]
-        return [note for note in notes if note]
+        return list(filter(None, (counted, self.benchmark.note, self.filed.note)))
 
     def plain(self) -> dict[str, Any]:
         """Content of `scores.json`: percent, overall and per sequence."""
@@ -292,9 +289,8 @@ def _evaluate(
             try_lock(claim, shared=True)
     unscored: dict[str, str] = {}
     if team.is_main and job.has_scores:
-        unscored = unscorable(
-            job.variant, [s.truth_only() for s in sequences], dataset=job.benchmark.tag, **job.metric_options
-        )
+        truths = [s.truth_only() for s in sequences]
+        unscored = unscorable(job.variant, truths, dataset=job.benchmark.tag, **job.metric_options)
         notes = [f"{name} cannot be scored by {job.variant!r}: {reason}" for name, reason in unscored.items()]
         no_target = [run.name for run, start in runs if not (run.boxes_xywh[start, 2:] > 0).all()]
         notes += [f"{name} cannot be tracked: there is no target in its first frame" for name in no_target]
@@ -344,11 +340,10 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
     """
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     folder, identity = job.folder, job.identity
-    before = (read_manifest(folder.path) or {}).get("identity", {}) if folder.path.is_dir() else {}
+    before = (read_manifest(folder.path) or {}).get("identity", {})
     if before and identity.difference(before):
         job.spec.build(0)  # a tracker that cannot be built must not displace results
-    aside = folder.move_stale_aside(identity)
-    if aside is not None:
+    if aside := folder.move_stale_aside(identity):
         changed = f"other {identity.difference(before)}" if before else "no manifest"
         say(f"results in {folder.path} were made by something else ({changed}): moved to {aside.name}/")
     if job.rerun:
@@ -360,8 +355,7 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
         say(f"{len(changed_data)} results do not fit the data as they are now and run again: {listed(changed_data, 5)}")
     if todo:
         folder.mark_unfinished(run.name for run in todo)
-    kept = len(runs) - len(todo)
-    if kept:
+    if kept := len(runs) - len(todo):
         say(f"{kept} of {len(runs)} {_unit(sequences)} are finished already (--rerun repeats them)")
     write_manifest(folder.path, _manifest(job, "running"))
     return [run.name for run in sorted(todo, key=lambda run: -len(run))]
@@ -387,8 +381,17 @@ def finish_results(
         Scores of the sequences without a failure; None without any, or where only a server can score.
     """
     complete = not failures and not job.names
-    done = {run.name: len(run) for s in sequences for run in s.runs if run.name not in failures}
-    _finish_manifest(job, done, failures, complete, seconds)
+    speeds: dict[str, Any] = {}
+    frames, spent = 0, 0.0
+    for run in (run for s in sequences for run in s.runs if run.name not in failures):
+        times = job.folder.seconds(run.name)
+        tail = float(times[1:].sum())
+        frames, spent = frames + max(0, len(times) - 1), spent + tail
+        speeds[run.name] = {"frames": len(run), "fps": round((len(times) - 1) / tail, 3) if tail > 0 else None}
+    fps = round(frames / spent, 3) if spent > 0 else None
+    timing = {"seconds": round(seconds, 3), "frames": frames, "tracker_fps": fps}
+    manifest = _manifest(job, "complete" if complete else "incomplete")
+    write_manifest(job.folder.path, {**manifest, "timing": timing, "failed": failures, "sequences": speeds})
     scorable = [s for s in sequences if s.name not in unscored and failures.keys().isdisjoint(s.run_names)]
     scored = _score(job, scorable) if scorable else None
     if scored:
@@ -467,10 +470,8 @@ def _build_runner(job: EvalJob, queue: WorkQueue, load: LoadRun, settings: RowSe
         cv2.setNumThreads(1)
     tracker = job.spec.build(team.local_rank)
     if tracker.needs_aux and benchmark.modality is Modality.RGB:
-        raise ValueError(
-            f"{benchmark.title} has RGB alone, and this tracker reads frames of two pictures (RGB and thermal, depth "
-            "or events)"
-        )
+        read = "frames of two pictures (RGB and thermal, depth or events)"
+        raise ValueError(f"{benchmark.title} has RGB alone, and this tracker reads {read}")
     if box_format(job.folder.box_format).corners and "polygon" in tracker.gives_regions:
         tracker.request_regions("polygon")
     decoders = max(2, min(16, threads_per_process(team.local_size)))
@@ -515,31 +516,3 @@ def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
         "host": {"name": socket.gethostname(), "system": platform.platform(), "cpus": os.cpu_count()},
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def _finish_manifest(
-    job: EvalJob, done: Mapping[str, int], failures: dict[str, str], complete: bool, seconds: float
-) -> None:
-    """Write the manifest of an evaluation that has ended.
-
-    Args:
-        job: The evaluation.
-        done: Finished run -> number of frames.
-        failures: Failed run -> reason.
-        complete: True if all sequences of the benchmark are finished.
-        seconds: Duration of the tracking.
-    """
-    speeds: dict[str, Any] = {}
-    frames, spent = 0, 0.0
-    for name, length in done.items():
-        times = job.folder.seconds(name)
-        tail = float(times[1:].sum())
-        frames, spent = frames + max(0, len(times) - 1), spent + tail
-        speeds[name] = {"frames": length, "fps": round((len(times) - 1) / tail, 3) if tail > 0 else None}
-    timing = {
-        "seconds": round(seconds, 3),
-        "frames": frames,
-        "tracker_fps": round(frames / spent, 3) if spent > 0 else None,
-    }
-    manifest = _manifest(job, "complete" if complete else "incomplete")
-    write_manifest(job.folder.path, {**manifest, "timing": timing, "failed": failures, "sequences": speeds})

@@ -178,29 +178,25 @@ class TrackerSpec:
         if self.calibration and not (engine.int8 if engine else self.engine == AUTO and self.protocol == "fast"):
             raise ConfigError("--calibration is for engines in 8 bits: --engine onnx-int8 or openvino-int8")
         for name, where in spec.experiment.config.test.by_benchmark.where.items():
-            key = f"{where}: TEST.BY_BENCHMARK.{name}"
             try:
                 known = get_benchmark(name).name
             except UnknownNameError as error:
-                raise ConfigError(f"{key}: {error}") from None
+                raise ConfigError(f"{where}: TEST.BY_BENCHMARK.{name}: {error}") from None
             if known != name.lower():
-                raise ConfigError(f"{key}: write {known.upper()}")
+                raise ConfigError(f"{where}: TEST.BY_BENCHMARK.{name}: write {known.upper()}")
         spec.experiment.tracker_builder()  # a pre-training is refused before its weights are located
         source = None if self.untrained else spec.experiment.locate_weights(str(self.checkpoint or ""), paths)
         spec = replace(spec, checkpoint=source)
         if self.reacquire and self.scores == "raw":
             raise ConfigError("--reacquire needs calibrated scores, by which a target is lost; leave out --scores raw")
         if self.reacquire and spec.confidence is None:
-            raise ConfigError(
-                f"--reacquire needs calibrated scores, which say that a target is lost; there are none for "
-                f"{source or 'random weights'} (tracking/calibrate.py {self.script} {self.config} --dataset NAME)"
-            )
+            remedy = f"tracking/calibrate.py {self.script} {self.config} --dataset NAME"
+            need = "--reacquire needs calibrated scores, which say that a target is lost"
+            raise ConfigError(f"{need}; there are none for {source or 'random weights'} ({remedy})")
         if self.engine != AUTO:
             return spec
         spec = replace(spec, engine=TORCH)
-        if self.compile or torch.device(spec.execution(0).device).type != "cpu":
-            return spec
-        return spec.with_way()
+        return spec if self.compile or spec.execution(0).device != "cpu" else spec.with_way()
 
     def with_way(self, long_run: bool = False) -> TrackerSpec:
         """The resolved spec, computed on the CPU in the way that `lib.bench.ways.choose_way` takes.
@@ -250,13 +246,8 @@ class TrackerSpec:
         """Everything that influences the boxes."""
         if self.reference:
             return Identity({"tracker": self.reference})
-        values = {
-            "configuration": self.experiment.hash,
-            "weights": self.weights_hash,
-            "protocol": self.protocol,
-            "dtype": self.execution(0).dtype_name,
-            "compiled": self.compile,
-        }
+        values: dict[str, Any] = {"configuration": self.experiment.hash, "weights": self.weights_hash}
+        values |= {"protocol": self.protocol, "dtype": self.execution(0).dtype_name, "compiled": self.compile}
         if self.confidence is not None:
             values["confidence"] = sha256_of(self.confidence)
         if self.decode != "cpu":
@@ -321,10 +312,8 @@ class TrackerSpec:
             return None
         device = torch.device(self.execution(slot).device)
         if self.protocol != "fast" or device.type != "cuda":
-            raise ValueError(
-                f"--decode {self.decode} changes pixels by a few levels and needs a GPU: it goes with --protocol fast "
-                f"and --device cuda, not with {self.protocol} and {device}"
-            )
+            place = f"it goes with --protocol fast and --device cuda, not with {self.protocol} and {device}"
+            raise ValueError(f"--decode {self.decode} changes pixels by a few levels and needs a GPU: {place}")
         return gpu_jpeg_decoder(device)
 
     def inference(self, tracker: Tracker) -> Inference:
@@ -364,18 +353,15 @@ class TrackerSpec:
                 raise
             _warn_once(f"PyTorch computes the network, as {self.engine} cannot: {sentence(error)}")
             prepared = prepare(tracker, Inference())
-        if self.confidence is None:
+        if (file := self.confidence) is None:
             return prepared
         if not isinstance(prepared, StagedTracker):
-            raise ConfigError(f"{self.confidence}: the tracker of {self.script} has no stages of a step: --scores raw")
-        calibration = Calibration.load(self.confidence)
+            raise ConfigError(f"{file}: the tracker of {self.script} has no stages of a step: --scores raw")
+        calibration = Calibration.load(file)
         if calibration.about.get("weights") != self.weights_hash:
-            raise ConfigError(
-                f"{self.confidence} was made for other weights than {self.checkpoint}: run tracking/calibrate.py "
-                "again, or give --scores raw"
-            )
-        wrapper = ReacquiringTracker if self.reacquire else ConfidenceTracker
-        return wrapper(prepared, calibration)
+            remedy = "run tracking/calibrate.py again, or give --scores raw"
+            raise ConfigError(f"{file} was made for other weights than {self.checkpoint}: {remedy}")
+        return (ReacquiringTracker if self.reacquire else ConfidenceTracker)(prepared, calibration)
 
     def build_plain(self, slot: int = 0) -> Tracker:
         """Build the tracker with its network as it was trained: float32, nothing folded into weights.
@@ -458,9 +444,8 @@ def engine_execution(engine: Engine, device: str, protocol: str) -> Execution:
     dtype, reason = choose_dtype(torch.device("cpu"), protocol)
     if engine.int8:
         if protocol == "official":
-            raise EngineError(
-                f"engine {engine.name} computes in 8 bits, but the official protocol is float32: add --protocol fast"
-            )
+            remedy = "but the official protocol is float32: add --protocol fast"
+            raise EngineError(f"engine {engine.name} computes in 8 bits, {remedy}")
         return Execution("cpu", torch.float32, f"engine {engine.name}: most products in 8 bits, the others in float32")
     if engine.runtime == "onnx" and dtype != torch.float32:
         dtype, reason = torch.float32, "float32; ONNX Runtime has no half precision on CPUs"

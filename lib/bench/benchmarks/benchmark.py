@@ -102,17 +102,14 @@ class BenchmarkVideo(Video):
         annotated = len(self.boxes_xywh[every])
         rows = [self._with_rows_before_start(r.boxes_xywh if r.corners is None else r.corners) for r in runs]
         first, *others = (r if len(r) <= annotated else r[every] for r in rows)
-        size = None
-        if self.sized:
-            height, width = self.read_frame(0).size_hw
-            size = (width, height)
+        height, width = self.read_frame(0).size_hw if self.sized else (0, 0)
         return SequenceResult(
             self.name,
             self.boxes_xywh[every],
             first,
             visible=None if self.present is None else self.present[every],
             second_gt_xywh=None if self.second_boxes_xywh is None else self.second_boxes_xywh[every],
-            image_size_wh=size,
+            image_size_wh=(width, height) if self.sized else None,
             cover=self.visible_ratio,
             repetitions=tuple(others),
             seconds=runs[0].seconds if len(runs[0].seconds) else None,
@@ -145,16 +142,13 @@ def reordered(video: Video, frames: range, name: str) -> Video:
         frames: Its frames in the new order.
         name: Name of the new video.
     """
-    order = np.array(frames)
+    given = {key: getattr(video, key) for key in ("boxes_xywh", "valid", "visible", "visible_ratio", "corners")}
+    rows = {key: table[np.array(frames)] for key, table in given.items() if table is not None}
     masks = video.read_mask
     return replace(
         video,
+        **rows,
         name=name,
-        boxes_xywh=video.boxes_xywh[order],
-        valid=video.valid[order],
-        visible=video.visible[order],
-        visible_ratio=None if video.visible_ratio is None else video.visible_ratio[order],
-        corners=None if video.corners is None else video.corners[order],
         read_frame=lambda i: video.read_frame(frames[i]),
         frame_path=lambda i: video.frame_path(frames[i]),
         read_mask=None if masks is None else lambda i: masks(frames[i]),
@@ -316,10 +310,8 @@ class Benchmark:
             elif name not in known:
                 name = elsewhere.get(name, folded[0] if len(folded) == 1 else name)
             if name not in known:
-                raise BenchmarkError(
-                    f"{self.title} has no sequence {name!r}{suggest(name, known)} "
-                    f"(a name, or a position from 0 to {len(known) - 1})"
-                )
+                expected = f"(a name, or a position from 0 to {len(known) - 1})"
+                raise BenchmarkError(f"{self.title} has no sequence {name!r}{suggest(name, known)} {expected}")
             chosen.append(name)
         return list(dict.fromkeys(chosen))
 
@@ -350,17 +342,15 @@ class Benchmark:
                     absent.append(name)
                 elif skip_missing:
                     log.warning("left out: %s", error)
+        total, where = len(found) + len(problems), f"{self.title} in {paths.dataset(self.spec)}"
         if found and (skip_missing or not problems):
             if absent:
-                total = len(found) + len(problems)
                 log.warning("left out: %d of %d sequences are not there: %s", len(absent), total, ", ".join(absent))
             return found
-        where = f"{self.title} in {paths.dataset(self.spec)}"
         if not problems:
             raise BenchmarkError(f"{where}: no sequence found there")
         shown, hint = listed(problems, 20, "\n  "), "\n(--skip_missing goes on without them)" if found else ""
-        count = f"{len(problems)} of {len(problems) + len(found)}"
-        raise BenchmarkError(f"{where}: {count} sequences cannot be used:\n  {shown}{hint}")
+        raise BenchmarkError(f"{where}: {len(problems)} of {total} sequences cannot be used:\n  {shown}{hint}")
 
 
 @dataclass(frozen=True)

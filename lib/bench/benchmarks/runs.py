@@ -29,10 +29,10 @@ def from_first_present(sequence: BenchmarkVideo, annotation: Annotation) -> Benc
         AnnotationError: No frame has a box.
     """
     usable = positive(sequence.boxes_xywh)
-    if annotation.present is not None and (usable & annotation.present).any():
-        usable = usable & annotation.present
     if not usable.any():
         raise AnnotationError("no frame with a box to start on")
+    if annotation.present is not None and (usable & annotation.present).any():
+        usable &= annotation.present
     return replace(sequence, start=int(np.argmax(usable)))
 
 
@@ -82,8 +82,7 @@ def from_anchors(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkV
     passes = tuple(range(i, frames) if values[i] > 0 else range(i, -1, -1) for i in anchors)
     tags = [name for name in store.listdir(folder) if name.endswith(".tag")]
     tags = [name.removesuffix(".tag") for name in tags if "1" in read_text(store, f"{folder}/{name}").split()]
-    attributes = sequence.attributes | frozenset(tags)
-    return replace(sequence, passes=passes, run_name="{name}_{first:08d}", attributes=attributes)
+    return replace(sequence, passes=passes, run_name="{name}_{first:08d}", attributes=sequence.attributes.union(tags))
 
 
 def supervised(sequence: BenchmarkVideo, annotation: Annotation) -> BenchmarkVideo:
@@ -118,9 +117,7 @@ def axis_aligned_boxes(corners: NDArray[np.float64]) -> Boxes:
 
 
 _PROTOCOLS: dict[str, RunProtocol] = {"one_pass": OnePass(), "supervised": Supervised()}
-_RUNS = {
-    function.__name__: function for function in (one_pass, from_first_present, unsupervised, from_anchors, supervised)
-}
+_RUNS = {run.__name__: run for run in (one_pass, from_first_present, unsupervised, from_anchors, supervised)}
 
 for _name, _row in yaml_rows(Path(__file__).with_name("benchmarks.yaml")).items():
     _row |= {"runs": _RUNS[_row.get("runs", "one_pass")], "protocol": _PROTOCOLS[_row.get("protocol", "one_pass")]}

@@ -29,18 +29,11 @@ def got10k_curves(result: SequenceResult) -> SequenceCurves:
     n = len(iou)
     mean = float(iou.mean()) if n else float("nan")
     seconds = np.zeros(0) if result.seconds is None else result.seconds[result.seconds > 0]
-    values = {
-        "fps": float((1.0 / seconds).mean()) if len(seconds) else float("nan"),
-        "timed_frames": float(len(seconds)),
-        "mean_overlap": mean,
-    }
-    curves = {
-        "overlap": np.array([mean if n else 0.0]),
-        "success": share_above(iou, OVERLAPS, n),
-        "rate": share_above(iou, RATES, n),
-    }
+    fps = float((1.0 / seconds).mean()) if len(seconds) else float("nan")
+    values = {"fps": fps, "timed_frames": float(len(seconds)), "mean_overlap": mean}
+    rates = {"success": share_above(iou, OVERLAPS, n), "rate": share_above(iou, RATES, n)}
     thresholds = {"overlap": np.zeros(1), "success": OVERLAPS, "rate": RATES}
-    return SequenceCurves(curves, values, n, thresholds=thresholds)
+    return SequenceCurves({"overlap": np.array([mean if n else 0.0]), **rates}, values, n, thresholds=thresholds)
 
 
 def clipped(xywh: Array, size_wh: tuple[int, int]) -> Floats:

@@ -197,16 +197,14 @@ class Scores:
     @property
     def note(self) -> str | None:
         """Remark that must accompany these scores, or None."""
-        own = self.spec.note(self) if self.spec.note else None
-        wrong_length = (
-            f"results with other numbers of rows than frames: {', '.join(self.wrong_length)}"
-            if self.wrong_length
-            else None
-        )
-        reason = "is the row of the first frame missing, or are boxes of another form?"
-        count = f"{len(self.wrong_start)} of {len(self.sequences)} results do not begin with the given box"
-        other = f"{count} ({listed(self.wrong_start, 5)}); {reason}" if self.wrong_start else None
-        return "; ".join(note for note in (own, wrong_length, other) if note) or None
+        notes = [self.spec.note(self) if self.spec.note else None]
+        if self.wrong_length:
+            notes.append(f"results with other numbers of rows than frames: {', '.join(self.wrong_length)}")
+        if self.wrong_start:
+            count = f"{len(self.wrong_start)} of {len(self.sequences)} results do not begin with the given box"
+            reason = "is the row of the first frame missing, or are boxes of another form?"
+            notes.append(f"{count} ({listed(self.wrong_start, 5)}); {reason}")
+        return "; ".join(filter(None, notes)) or None
 
     def overall(self, curve: str) -> Floats:
         """[T] curve over all sequences, shares in 0..1."""

@@ -65,10 +65,8 @@ def threshold_curves(
         strict: errors must be below a pixel threshold, not at it.
     """
     thresholds = {"success": OVERLAP_THRESHOLDS, "precision": pixel_thresholds}
-    curves = {
-        "success": share_above(overlaps, OVERLAP_THRESHOLDS, frames),
-        "precision": share_within(pixel_errors, pixel_thresholds, frames, strict),
-    }
+    curves = {"success": share_above(overlaps, OVERLAP_THRESHOLDS, frames)}
+    curves["precision"] = share_within(pixel_errors, pixel_thresholds, frames, strict)
     if normalised_errors is not None:
         thresholds["norm_precision"] = NORMALISED_THRESHOLDS
         curves["norm_precision"] = share_within(normalised_errors, NORMALISED_THRESHOLDS, frames)

@@ -53,9 +53,7 @@ def reliability(scores: Floats, overlaps: Floats) -> Reliability | None:
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     used = counts > 0
-    expected, observed = (
-        np.bincount(bins, weights=values, minlength=BINS)[used] / counts[used] for values in (scores, overlaps)
-    )
+    expected, observed = (np.bincount(bins, weights=x, minlength=BINS)[used] / counts[used] for x in (scores, overlaps))
     lost = overlaps < LOST_OVERLAP
     below, others = np.sort(scores[lost]), scores[~lost]
     # Pairs in which the lost frame scores less, equal scores counting half.

@@ -19,7 +19,7 @@ from lib.bench.metrics.curves import Floats, has_nan, mean_where
 from lib.bench.metrics.metric import Scores, SequenceCurves
 from lib.bench.metrics.polygons import polygon_overlap
 from lib.bench.metrics.sequence_result import MetricError, SequenceResult
-from lib.bench.metrics.vot import ACCURACY, CURVE, EAO, ROBUSTNESS, checked_longterm, precision_and_recall
+from lib.bench.metrics.vot import ACCURACY, CURVE, EAO, checked_longterm, points, precision_and_recall
 from lib.bench.result_files import FAILED, INITIALISED, Marks
 
 REPETITIONS = 15
@@ -41,9 +41,8 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
     truth = result.gt_xywh if result.gt_corners is None else result.gt_corners
     unknown = np.flatnonzero(has_nan(truth))
     if len(unknown):
-        raise MetricError(
-            f"{result.name}: NaN in the ground truth of frame {unknown[0]}; runs that start again need it in all frames"
-        )
+        where = f"{result.name}: NaN in the ground truth of frame {unknown[0]}"
+        raise MetricError(f"{where}; runs that start again need it in all frames")
     if len(result.marks) != len(result.runs):
         raise MetricError(f"{result.name}: the result has no marks of initialisations and failures")
     runs = result.runs if len(result.runs) == REPETITIONS else result.runs[:1]
@@ -62,11 +61,11 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
     mean = np.divide(np.nansum(fair, axis=0), counts, out=np.full(len(truth), np.nan), where=counted)
     accuracy, lost = mean_where(mean, counted), sum(map(len, failures)) / len(runs)
     return SequenceCurves(
-        curves={ACCURACY: np.array([accuracy if counted.any() else 0.0]), ROBUSTNESS: np.array([lost / len(truth)])},
+        curves=points(accuracy if counted.any() else 0.0, lost / len(truth)),
         values={"mean_overlap": accuracy, "failures": lost},
         frames=len(truth),
-        weights={ACCURACY: np.array([float(counted.sum())]), ROBUSTNESS: np.array([float(len(truth))])},
-        thresholds={ACCURACY: np.zeros(1), ROBUSTNESS: np.zeros(1)},
+        weights=points(counted.sum(), len(truth)),
+        thresholds=points(0, 0),
         samples={
             f"{k}.{i}": part
             for k, (overlaps, failed) in enumerate(zip(raw, failures, strict=True))

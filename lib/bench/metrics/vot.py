@@ -205,24 +205,19 @@ def multistart_curves(result: SequenceResult, low: int = 115, high: int = 755) -
     tracked, total = sum(ends), sum(map(len, runs))
     overlap = sum(float(run[:end].sum()) for run, end in zip(runs, ends, strict=True))
     curve, count = expected_overlap(runs, ends, high)
-    lengths = np.arange(1, high, dtype=np.float64)
+    lengths, accuracy = np.arange(1, high, dtype=np.float64), overlap / tracked if tracked else float("nan")
     return SequenceCurves(
-        curves={
-            CURVE: curve,
-            EAO: curve[low - 1 :],
-            ACCURACY: np.array([overlap / tracked if tracked else 0.0]),
-            ROBUSTNESS: np.array([tracked / total]),
-        },
-        values={"mean_overlap": overlap / tracked if tracked else float("nan"), "runs": float(len(runs))},
+        curves={CURVE: curve, EAO: curve[low - 1 :], **points(np.nan_to_num(accuracy), tracked / total)},
+        values={"mean_overlap": accuracy, "runs": float(len(runs))},
         frames=total,
-        weights={
-            CURVE: count,
-            EAO: count[low - 1 :],
-            ACCURACY: np.array([float(tracked)]),
-            ROBUSTNESS: np.array([float(len(result.gt_xywh))]),
-        },
-        thresholds={CURVE: lengths, EAO: lengths[low - 1 :], ACCURACY: np.zeros(1), ROBUSTNESS: np.zeros(1)},
+        weights={CURVE: count, EAO: count[low - 1 :], **points(tracked, len(result.gt_xywh))},
+        thresholds={CURVE: lengths, EAO: lengths[low - 1 :], **points(0, 0)},
     )
+
+
+def points(accuracy: float, robustness: float) -> dict[str, Floats]:
+    """The two measures, which are single numbers, as curves of one point."""
+    return {ACCURACY: np.array([float(accuracy)]), ROBUSTNESS: np.array([float(robustness)])}
 
 
 def failure_frame(overlap: Floats, truth_xywh: Boxes) -> int:

@@ -170,13 +170,10 @@ def _paired_tests(differences: tuple[float, ...]) -> tuple[float, float, float |
     low = high = differences[0]
     wilcoxon_p = bootstrap_p = None
     if n > 1:
+        batch = max(1, min(RESAMPLES, 10_000_000 // n))  # bounds the memory of the resampled indices
+        rng = np.random.default_rng(0)
         bootstrap = stats.bootstrap(
-            (difference,),
-            np.mean,
-            n_resamples=RESAMPLES,
-            batch=max(1, min(RESAMPLES, 10_000_000 // n)),  # bounds the memory of the resampled indices
-            method="percentile",
-            rng=np.random.default_rng(0),
+            (difference,), np.mean, n_resamples=RESAMPLES, batch=batch, method="percentile", rng=rng
         )
         low, high = map(float, bootstrap.confidence_interval)
     if n >= MIN_SEQUENCES:

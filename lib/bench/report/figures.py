@@ -59,13 +59,10 @@ def attribute_figure(runs: Sequence[TrackerRun], attributes: Mapping[str, Sequen
         return None
     key = runs[0].scores.main
     labels = [f"{name} ({len(members)})" for name, members in large_first]
-    series = {
-        run.name: [
-            run.scores.subset(members).headline[key] if shown else np.nan
-            for (_, members), shown in zip(large_first, enough, strict=True)
-        ]
-        for run in runs
-    }
+    series: dict[str, list[float]] = {run.name: [] for run in runs}
+    for run in runs:
+        for (_, members), shown in zip(large_first, enough, strict=True):
+            series[run.name].append(run.scores.subset(members).headline[key] if shown else np.nan)
     note = "" if all(enough) else f" (grey: fewer than {FEW_SEQUENCES} sequences)"
     return radar_plot(labels, series, f"{runs[0].scores.labels[key]} by attribute{note}")
 
@@ -93,13 +90,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     records = []
-    for i, line in enumerate(lines):
+    for number, line in enumerate(lines, 1):
         try:
             records.append(json.loads(line))
         except ValueError:
-            if i == len(lines) - 1:
-                break
-            raise ValueError(f"{path}: line {i + 1} is not JSON") from None
+            if number < len(lines):
+                raise ValueError(f"{path}: line {number} is not JSON") from None
     return records
 
 

@@ -73,19 +73,17 @@ def build_report(
     values = scores.per_sequence()
     lowest_first = sorted(table.rows, key=lambda row: values[str(row[0])])
     known = [run for run in runs if run.manifest]
+    count = f"{len(scores.names)} sequences, {int(scores.frames.sum())} frames"
     context = {
         "title": title,
-        "subtitle": f"{benchmark}: {len(scores.names)} sequences, {int(scores.frames.sum())} frames; metric variant "
-        f"{scores.variant}; {time.strftime('%Y-%m-%d %H:%M')}",
+        "subtitle": f"{benchmark}: {count}; metric variant {scores.variant}; {time.strftime('%Y-%m-%d %H:%M')}",
         "subject": subject.name,
         "colours": colours,
         "cards": _cards(runs),
         "headline": headline_table(runs, "Scores in percent"),
         "about": about,
         "curves": [inline_svg(figure, f"{kind} curves") for kind, figure in curve_figures(runs).items()],
-        "pairs": paired_table([(subject, other) for other in runs[1:]])
-        if len(runs) > 1 and len(scores.names) > 1
-        else None,
+        "pairs": paired_table([(subject, run) for run in runs[1:]]) if runs[1:] and scores.names[1:] else None,
         "attributes": attribute_table(runs, attributes) if attributes else None,
         "radar": radar and inline_svg(radar, "scores by attribute"),
         "scatter": scatter and inline_svg(scatter, "scores of two trackers by sequence"),
@@ -167,16 +165,12 @@ def export(
     lacks are deleted, so that no file next to the page is of other trackers.
     """
     written = write_tables(comparison_tables(runs, attributes), folder)
-    for stem, figure in curve_figures(runs, title).items():
-        written += save_figure(figure, folder / f"{stem}_plot")
-    radar = attribute_figure(runs, attributes)
-    if radar is not None:
-        written += save_figure(radar, folder / "attribute_radar")
-    scatter = sequence_figure(runs)
-    if scatter is not None:
-        written += save_figure(scatter, folder / "sequence_scatter")
-    plots = [f"{kind}_plot" for kind in PLOTS] + ["attribute_radar", "sequence_scatter"]
-    for stems, endings in ((TABLES, (".csv", ".tex", ".json")), (plots, (".png", ".pdf"))):
+    curves = curve_figures(runs, title)
+    figures = {f"{kind}_plot": curves.get(kind) for kind in PLOTS}
+    figures |= {"attribute_radar": attribute_figure(runs, attributes), "sequence_scatter": sequence_figure(runs)}
+    for stem, figure in figures.items():
+        written += [] if figure is None else save_figure(figure, folder / stem)
+    for stems, endings in ((TABLES, (".csv", ".tex", ".json")), (figures, (".png", ".pdf"))):
         for path in (folder / f"{stem}{ending}" for stem in stems for ending in endings):
             if path not in written:
                 path.unlink(missing_ok=True)

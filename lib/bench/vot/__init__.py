@@ -1,12 +1,6 @@
 """The VOT toolkit: its result files, its workspaces, and the tracker it starts (`python -m lib.bench.vot`)."""
 
-from lib.bench.result_files import (
-    format_values,
-    is_trajectory,
-    read_marks,
-    read_regions,
-    read_values,
-)
+from lib.bench.result_files import format_values, is_trajectory, read_marks, read_regions, read_values
 from lib.bench.vot.adapter import AdapterOptions, main
 from lib.bench.vot.workspace import (
     VotWorkspace,

@@ -64,6 +64,7 @@ def test_the_fit_is_calibrated_on_videos_that_it_was_not_made_on() -> None:
 
 
 def test_samples_of_absent_targets_have_no_overlap_and_unknown_ones_are_left_out() -> None:
+    torch.manual_seed(0)  # some networks of random weights never meet the target
     experiment = load_experiment("ostrack", "synthetic_small")
     tracker = experiment.build_tracker(experiment.method.build_network(experiment.config, False))
     rng = np.random.default_rng(0)
