@@ -135,22 +135,10 @@ def write_labelme(
     for frame, box in boxes.items():
         x, y, w, h = box or (0.0,) * 4
         corners = [[round(x, 4), round(y, 4)], [round(x + w, 4), round(y + h, 4)]]
-        shape: dict[str, Any] = {
-            "label": label,
-            "points": corners,
-            "group_id": None,
-            "shape_type": "rectangle",
-            "flags": {},
-        }
-        content: dict[str, Any] = {
-            "version": "5.0.1",
-            "flags": {},
-            "shapes": [] if box is None else [shape],
-            "imagePath": os.path.relpath(pictures[frame].resolve(), folder.resolve()),
-            "imageData": None,
-            "imageHeight": size_hw[0],
-            "imageWidth": size_hw[1],
-        }
+        shape: Any = {"label": label, "points": corners, "group_id": None, "shape_type": "rectangle", "flags": {}}
+        place = os.path.relpath(pictures[frame].resolve(), folder.resolve())
+        content: Any = {"version": "5.0.1", "flags": {}, "shapes": [] if box is None else [shape], "imagePath": place}
+        content |= {"imageData": None, "imageHeight": size_hw[0], "imageWidth": size_hw[1]}
         write_text(folder / f"{pictures[frame].stem}.json", json.dumps(content, indent=1))
 
 
@@ -216,9 +204,8 @@ def read_label_studio(file: Path, size_hw: tuple[int, int]) -> Targets:
         tasks = tasks if isinstance(tasks, list) else [tasks]
         answers = [answer for task in tasks for answer in task.get("annotations", (task,))]
         if len(answers) != 1:
-            raise AnnotationError(
-                f"{file}: {len(tasks)} videos with {len(answers)} annotations; export one of one video"
-            )
+            count = f"{len(tasks)} videos with {len(answers)} annotations"
+            raise AnnotationError(f"{file}: {count}; export one of one video")
         for number, (labels, keyframes) in enumerate(_video_regions(answers[0])):
             given: dict[int, Box | None] = {}
             for key in sorted(keyframes, key=lambda key: int(key["frame"])):
@@ -247,10 +234,8 @@ def _label_studio_box(key: dict[str, Any], size_hw: tuple[int, int]) -> Box:
     x, w = (float(key[name]) / 100 * width for name in ("x", "width"))
     y, h = (float(key[name]) / 100 * height for name in ("y", "height"))
     angle = math.radians(float(key.get("rotation", 0)))
-    across, down = (w * math.cos(angle), w * math.sin(angle)), (-h * math.sin(angle), h * math.cos(angle))
-    return _bounding_box(
-        (x + i * across[0] + j * down[0], y + i * across[1] + j * down[1]) for i in (0, 1) for j in (0, 1)
-    )
+    c, s = math.cos(angle), math.sin(angle)
+    return _bounding_box((x + i * w * c - j * h * s, y + i * w * s + j * h * c) for i in (0, 1) for j in (0, 1))
 
 
 def _file_name(name: Any) -> str:

@@ -45,17 +45,14 @@ def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: Any
 
 
 _FUSED_ATTENTION = {
-    getattr(aten, name): _attention_flops
-    for name in ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps")
-    if hasattr(aten, name)
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    aten._scaled_dot_product_attention_math_for_mps: _attention_flops,
 }
 """Fused attention that PyTorch's own counter passes over."""
 _FUSED_PRODUCTS: dict[Any, Callable[..., int]] = {aten.addmm_: _addmm_flops}
 if torch.backends.mkldnn.is_available():
-    _FUSED_PRODUCTS |= {
-        torch.ops.mkldnn._linear_pointwise: _linear_flops,
-        torch.ops.mkldnn._convolution_pointwise: _convolution_flops,
-    }
+    fused = torch.ops.mkldnn
+    _FUSED_PRODUCTS |= {fused._linear_pointwise: _linear_flops, fused._convolution_pointwise: _convolution_flops}
 
 
 @dataclass
@@ -88,11 +85,9 @@ class Cost:
         return sum(self.kernels_by_operation.values())
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            dict(Counter(self.macs_by_operation) + Counter(other.macs_by_operation)),
-            dict(Counter(self.kernels_by_operation) + Counter(other.kernels_by_operation)),
-            tuple(sorted({*self.uncounted, *other.uncounted})),
-        )
+        macs = Counter(self.macs_by_operation) + Counter(other.macs_by_operation)
+        kernels = Counter(self.kernels_by_operation) + Counter(other.kernels_by_operation)
+        return Cost(dict(macs), dict(kernels), tuple(sorted({*self.uncounted, *other.uncounted})))
 
 
 class _KernelCounter(TorchDispatchMode):
@@ -128,10 +123,8 @@ def counting() -> Iterator[Cost]:
     Yields:
         The cost, which is filled when the block ends.
     """
-    cost = Cost()
-    flops = FlopCounterMode(display=False, custom_mapping={**_FUSED_ATTENTION, **_FUSED_PRODUCTS})
-    kernels = _KernelCounter()
-    with flops, kernels:
+    cost, kernels = Cost(), _KernelCounter()
+    with FlopCounterMode(display=False, custom_mapping={**_FUSED_ATTENTION, **_FUSED_PRODUCTS}) as flops, kernels:
         yield cost
     cost.macs_by_operation = {str(k): int(v) // 2 for k, v in flops.get_flop_counts().get("Global", {}).items()}
     cost.kernels_by_operation = dict(kernels.seen)

@@ -78,9 +78,8 @@ def demo_spec(spec: TrackerSpec) -> TrackerSpec:
             weights = locate(str(spec.checkpoint), places, "weights", _hint(str(spec.checkpoint)))
         metadata = read_checkpoint(weights).metadata
         if not isinstance(metadata.get("config_name"), str):
-            raise WeightsError(
-                f"{weights}: nothing says which configuration these weights belong to; name script and configuration"
-            )
+            unknown = "nothing says which configuration these weights belong to"
+            raise WeightsError(f"{weights}: {unknown}; name script and configuration")
         script = spec.script or str(metadata.get("script", "ostrack"))
         spec = replace(spec, script=script, config=metadata["config_name"], checkpoint=weights)
     return replace(spec, script=spec.script or "ostrack").resolve(paths)

@@ -69,9 +69,8 @@ class ForeignTracker(Tracker):
             if (boxes[:, 2:] < 0).any():
                 raise ValueError("a size is negative")
         except (LookupError, TypeError, ValueError, RuntimeError):
-            raise ValueError(
-                f"update() of {type(self.tracker).__name__} returned {given!r}; expected x, y, w, h, or (box, score)"
-            ) from None
+            what = f"update() of {type(self.tracker).__name__} returned {given!r}"
+            raise ValueError(f"{what}; expected x, y, w, h, or (box, score)") from None
         return BoxState(boxes), Prediction(boxes.clone(), scores)
 
     def _picture(self, frame: Frame) -> Any:
@@ -116,18 +115,13 @@ class ForeignSpec(TrackerSpec):
             made = tracker() if inspect.isclass(tracker) else tracker
         except TypeError as error:
             raise TypeError(f"{tracker.__name__} cannot be made without arguments ({error}); give an object") from error
+        kind = type(made).__name__
         lacking = [method for method in ("init", "update") if not callable(getattr(made, method, None))]
         if lacking:
-            raise TypeError(
-                f"{type(made).__name__} has no {' and no '.join(lacking)}; expected init(image, box) and update(image)"
-            )
+            raise TypeError(f"{kind} has no {' and no '.join(lacking)}; expected init(image, box) and update(image)")
         toolkit = hasattr(made, "is_deterministic") and hasattr(made, "name")
         label = re.sub(r"[^\w.+-]+", "_", str(name or getattr(made, "name", ""))).lstrip(".")
-        return cls(
-            tracker=made,
-            name=label or type(made).__name__,
-            pil=pictures == "pil" or (pictures == "auto" and toolkit),
-        )
+        return cls(tracker=made, name=label or kind, pil=pictures == "pil" or (pictures == "auto" and toolkit))
 
     @property
     def labels(self) -> tuple[str, str]:

@@ -248,11 +248,9 @@ def profile_tracker(
     per_target, per_frame, state = _costs(tracker, frame, boxes)
     if plain is not None:
         network = network_of(plain)
-        as_trained = _costs(plain, frame, boxes)
-        per_target, per_frame = (
-            replace(now, macs_by_operation=then.macs_by_operation, uncounted=then.uncounted)
-            for now, then in zip((per_target, per_frame), as_trained[:2], strict=True)
-        )
+        target_trained, frame_trained, _ = _costs(plain, frame, boxes)
+        per_target = replace(target_trained, kernels_by_operation=per_target.kernels_by_operation)
+        per_frame = replace(frame_trained, kernels_by_operation=per_frame.kernels_by_operation)
     note("network")
     network_time = _network_time(tracker, state, frame, device, effort)
     note("tracker step")
@@ -349,10 +347,6 @@ def profile_text(profile: Profile) -> str:
         profile: The profile.
     """
     frame, target = profile.per_frame, profile.per_target
-    context = {
-        "p": profile,
-        "frame": frame,
-        "target": target,
-        "uncounted": sorted({*frame.uncounted, *target.uncounted}),
-    }
+    uncounted = sorted({*frame.uncounted, *target.uncounted})
+    context = {"p": profile, "frame": frame, "target": target, "uncounted": uncounted}
     return render_page(Path(__file__).parent / "templates" / "profile.txt", context).rstrip("\n")

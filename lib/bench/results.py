@@ -74,8 +74,7 @@ class Identity:
     @property
     def hash(self) -> str:
         """Ten hex digits."""
-        text = json.dumps(self.plain(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()[:10]
 
     def plain(self) -> dict[str, Any]:
         """As JSON would give it back."""
@@ -111,8 +110,8 @@ def package_version(package: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that influence numbers."""
-    found = {name: package_version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+    found = {name: version for name in LIBRARIES if (version := package_version(name))}
+    return {"python": platform.python_version(), **found}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -221,9 +220,8 @@ class ResultFolder:
         Args:
             result: The run, with scores and seconds.
         """
-        regions = result.boxes_xywh
-        if result.corners is not None and box_format(self.box_format).corners:
-            regions = result.corners
+        polygons = result.corners if box_format(self.box_format).corners else None
+        regions = result.boxes_xywh if polygons is None else polygons
         write_boxes(exact_file(self.path, result.name), regions, FLOAT_FORMAT)
         scores_file = self._file(result.name, "_score.txt", "_confidence.value")
         seconds_file = self._file(result.name, "_time.txt", "_time.value")
@@ -302,10 +300,9 @@ class ResultFolder:
                     break
                 if time.monotonic() > deadline:
                     file.close()
-                    raise ResultsInUseError(
-                        f"{self.path}: another process tracks into this folder, with other weights or another "
-                        "configuration; wait for it, or give this one a --runid or --save_dir of its own"
-                    )
+                    other = "another process tracks into this folder, with other weights or another configuration"
+                    remedy = "wait for it, or give this one a --runid or --save_dir of its own"
+                    raise ResultsInUseError(f"{self.path}: {other}; {remedy}")
                 time.sleep(0.1)
         return file
 
@@ -327,7 +324,7 @@ class ResultFolder:
         label = Identity(old["identity"]).hash if old and "identity" in old else "unknown"
         aside = unused_folder(self.path / f"stale-{label}")
         aside.mkdir()
-        for path in [*present, *([self.path / MANIFEST] if old is not None else [])]:
+        for path in present if old is None else [*present, self.path / MANIFEST]:
             path.rename(aside / path.name)
         return aside
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +20,10 @@ from lib.files import write_text
 from lib.viz import Cell, Column, Line, Table, inline_svg, level_plot, render_page, save_figure
 
 KEPT = "In brackets: the mean over the range of levels, in percent of the score on clean frames. "
-NOTES = {
-    "drop": "The frame that tracking starts on keeps both images, except at 1: there the modality does not exist. "
-    "Frames that lack an image at a low rate lack it at every higher one."
-}
+NOTE_ON_DROPS = (
+    "The frame that tracking starts on keeps both images, except at 1: there the modality does not exist. Frames that "
+    "lack an image at a low rate lack it at every higher one."
+)
 NOTE = "The frame that tracking starts on stays clean. Random numbers follow from sequence, frame and seed."
 SECOND = {Modality.RGBT: "thermal", Modality.RGBD: "depth", Modality.RGBE: "events", Modality.RGB: "second"}
 """Name of the second picture."""
@@ -177,12 +178,10 @@ def measure_robustness(jobs: Mapping[str, EvalJob], sweeps: Sequence[Sweep], con
             raise MetricError(f"{name}, {what}: every sequence failed; the first, {reason}")
     if not scores:
         return None
-    filed = next(iter(scores.values()))
-    curves = [
-        Curve(name, sweep, {level: scores[name, sweep.at(level).label].headline for level in sweep.levels})
-        for name in jobs
-        for sweep in sweeps
-    ]
+    filed, curves = next(iter(scores.values())), []
+    for name, sweep in itertools.product(jobs, sweeps):
+        found = {level: scores[name, sweep.at(level).label].headline for level in sweep.levels}
+        curves.append(Curve(name, sweep, found))
     where, count = (first.benchmark.title, first.benchmark.modality), len(filed.names)
     return Robustness(*where, count, first.variant, filed.main, filed.labels, tuple(curves), failures)
 
@@ -220,29 +219,27 @@ def write_robustness(found: Robustness, folder: Path, title: str = "") -> Path:
     kinds, tables = [], {}
     for kind, curves in curves_by_kind(found).items():
         heading = "Missing images" if kind == "drop" else kind.capitalize()
-        # In the legend, before each name: the share of the clean score that is kept over the range.
-        lines = [
-            Line(_curve_label(found, c), np.array(c.sweep.levels), np.array(c.of(found.key)), c.kept(found.key))
-            for c in curves
-        ]
+        lines = []
+        for c in curves:  # in the legend, before each name: the share of the clean score that is kept over the range
+            levels, values = np.array(c.sweep.levels), np.array(c.of(found.key))
+            lines.append(Line(_curve_label(found, c), levels, values, c.kept(found.key)))
         label = f"{found.labels[found.key]} [%]"
         figure = level_plot(lines, curves[0].sweep.axis, label, f"{heading} - {found.benchmark}")
         save_figure(figure, folder / f"robustness_{kind}")
         tables[f"robustness_{kind}"] = table = robustness_table(found, kind)
-        svg = inline_svg(figure, f"{kind} robustness")
-        kinds.append({"title": heading, "note": KEPT + NOTES.get(kind, NOTE), "figure": svg, "table": table})
+        svg, note = inline_svg(figure, f"{kind} robustness"), KEPT + (NOTE_ON_DROPS if kind == "drop" else NOTE)
+        kinds.append({"title": heading, "note": note, "figure": svg, "table": table})
     columns = [Column("Tracker"), Column("Frames"), Column("Level", 2), *(Column(v, 2) for v in found.labels.values())]
-    rows: list[list[Cell]] = [
-        [c.tracker, c.sweep.label(found.modality), level, *(c.scores[level][key] for key in found.labels)]
-        for c in found.curves
-        for level in c.sweep.levels
-    ]
+    rows: list[list[Cell]] = []
+    for c in found.curves:
+        label = c.sweep.label(found.modality)
+        rows += [[c.tracker, label, level, *(c.scores[level][key] for key in found.labels)] for level in c.sweep.levels]
     tables["robustness_all"] = Table("All scores in percent", columns, rows)
     write_tables(tables, folder)
+    about = f"{found.benchmark}: {found.sequences} sequences; metric variant {found.metric}"
     context = {
         "title": title or f"{', '.join(trackers)}: robustness on {found.benchmark}",
-        "subtitle": f"{found.benchmark}: {found.sequences} sequences; metric variant {found.metric}; "
-        f"{time.strftime('%Y-%m-%d %H:%M')}",
+        "subtitle": f"{about}; {time.strftime('%Y-%m-%d %H:%M')}",
         "kinds": kinds,
         "all_scores": tables["robustness_all"],
     }

@@ -94,22 +94,16 @@ def compare_runs(a: Path, b: Path, tolerance: float = 1e-3) -> RunComparison:
         raise ValueError(f"the tolerance must be at least 0 pixels, not {tolerance:g}")
     files_a, files_b = result_files(a), result_files(b)
     found = []
-    for name in files_a:
-        if name in files_b:
-            exact = [exact_file(folder, name) for folder in (a, b)]
-            files = exact if all(p.is_file() for p in exact) else [files_a[name], files_b[name]]
-            found.append(_difference(name, read_boxes(files[0]), read_boxes(files[1]), tolerance))
+    for name in (name for name in files_a if name in files_b):
+        exact = [exact_file(folder, name) for folder in (a, b)]
+        files = exact if all(p.is_file() for p in exact) else [files_a[name], files_b[name]]
+        found.append(_difference(name, read_boxes(files[0]), read_boxes(files[1]), tolerance))
     manifests = [read_manifest(folder) for folder in (a, b)]
     without = [folder for folder, manifest in zip((a, b), manifests, strict=True) if manifest is None]
     one, two = ({} if without else _causes(manifest or {}) for manifest in manifests)
-    values = {key: (one.get(key), two.get(key)) for key in {**one, **two}}
-    return RunComparison(
-        found,
-        sorted(set(files_a) - set(files_b)),
-        sorted(set(files_b) - set(files_a)),
-        {key: pair for key, pair in values.items() if pair[0] != pair[1]},
-        without,
-    )
+    settings = {key: (one.get(key), two.get(key)) for key in {**one, **two} if one.get(key) != two.get(key)}
+    only_a, only_b = sorted(files_a.keys() - files_b.keys()), sorted(files_b.keys() - files_a.keys())
+    return RunComparison(found, only_a, only_b, settings, without)
 
 
 def _causes(manifest: Mapping[str, Any]) -> dict[str, object]:
@@ -137,12 +131,10 @@ def result_files(folder: Path) -> dict[str, Path]:
         raise FileNotFoundError(f"no such result folder: {folder}")
     flat = [p for p in visible_files(folder, "*.txt") if not p.stem.endswith(OTHER_FILES)]
     runs = [p for p in visible_files(folder, "*/*_*") if p.stem.startswith(f"{p.parent.name}_")]
-    runs = [p for p in runs if p.suffix in (".bin", ".txt")]
-    nested = [p for p in runs if p.stem.rpartition("_")[2].isdigit()]
+    nested = [p for p in runs if p.suffix in (".bin", ".txt") and p.stem.rpartition("_")[2].isdigit()]
     if not flat and not nested:
-        raise FileNotFoundError(
-            f"no result files (<seq>.txt, or <seq>/<seq>_001.txt as of the VOT toolkit) in {folder}"
-        )
+        expected = "<seq>.txt, or <seq>/<seq>_001.txt as of the VOT toolkit"
+        raise FileNotFoundError(f"no result files ({expected}) in {folder}")
     return {path.stem: path for path in sorted(flat or nested, key=lambda p: (p.stem, p.suffix))}
 
 

@@ -97,9 +97,8 @@ def settings_to_try(spans: Sequence[Span], untuned: Setting, trials: int, seed: 
     """
     ranges = [span.key.upper() for span in spans if not span.values]
     if not trials and ranges:
-        raise ValueError(
-            f"{ranges[0]} is a range: say --trials NUMBER for random settings, or LOW:HIGH:NUMBER for a grid"
-        )
+        ways = "--trials NUMBER for random settings, or LOW:HIGH:NUMBER for a grid"
+        raise ValueError(f"{ranges[0]} is a range: say {ways}")
     rng, whole = np.random.default_rng(seed), {key for key, value in untuned.items() if isinstance(value, int)}
     rows: list[Sequence[float]] = list(itertools.product(*(span.values for span in spans)))
     if trials:

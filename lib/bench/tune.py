@@ -237,15 +237,12 @@ def write_trials(trials: Sequence[Trial], root: Path) -> None:
         trials: All trials.
         root: Folder of the search.
     """
-    rows = [
-        {
-            "setting": {key.upper(): value for key, value in trial.setting.items()},
-            "folder": trial.job.folder.path.name,
-            "scores": None if trial.scored is None else trial.scored.filed.headline,
-            "failed": dict(trial.failures),
-        }
-        for trial in sorted(trials, key=lambda t: -t.score)
-    ]
+    rows = []
+    for trial in sorted(trials, key=lambda t: -t.score):
+        setting = {key.upper(): value for key, value in trial.setting.items()}
+        scores = None if trial.scored is None else trial.scored.filed.headline
+        folder, failed = trial.job.folder.path.name, dict(trial.failures)
+        rows.append({"setting": setting, "folder": folder, "scores": scores, "failed": failed})
     write_text(root / "settings.json", json.dumps(rows, indent=1) + "\n")
 
 
@@ -328,8 +325,8 @@ def tune(tuning: Tuning, console: Console) -> int:
     if number == 0:
         say(f"none of {len(settings) - 1} settings is better than the untuned one on {job.benchmark.title}")
     chosen = results_folder(job.paths.save_dir, script, f"{config}_tuned") / test_job.benchmark.name
-    tests = {"untuned": test_job, "tuned": with_setting(test_job, settings[number], chosen)}
-    tests = tests if number else {"untuned": test_job}
+    tests = {"untuned": test_job}
+    tests |= {"tuned": with_setting(test_job, settings[number], chosen)} if number else {}
     outcomes = {name: run_evaluation(j, console) for name, j in tests.items()}
     if not trials:
         return 0
@@ -363,9 +360,7 @@ def best_of(trials: Sequence[Trial]) -> int:
     """
     if all(trial.scored is None for trial in trials):
         failures = [f"{run}: {reason}" for trial in trials for run, reason in trial.failures.items()]
-        raise MetricError(
-            f"every setting failed; the first one, {failures[0] if failures else 'nothing can be scored'}"
-        )
+        raise MetricError(f"every setting failed; the first one, {[*failures, 'nothing can be scored'][0]}")
     return max(range(len(trials)), key=lambda i: trials[i].score)
 
 

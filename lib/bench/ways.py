@@ -180,9 +180,8 @@ def measure_ways(
         note(f"steps of all ways in turn, about {rest:.0f} s left")
         found |= _steps_in_turn(trackers, clips, seconds, spec.checkpoint is not None)
         chosen = [quickest(list(found.values()), protocol).way.engine for protocol in ("official", "fast")]
-        for engine in dict.fromkeys(chosen):
-            kept = graphs_folder(replace(spec, engine=engine), plain)
-            if engine != TORCH and kept is not None:
+        for engine in {*chosen} - {TORCH}:
+            if kept := graphs_folder(replace(spec, engine=engine), plain):
                 exports.keep(engine, kept)
     return list(found.values())
 
@@ -316,11 +315,8 @@ def _kept_way(spec: TrackerSpec) -> tuple[Way, float]:
         raise LookupError(str(error)) from None
     except (ValueError, KeyError, TypeError):
         raise LookupError("no other way was timed for these weights and threads") from None
-    if (
-        engine is not None
-        and spec.protocol == "official"
-        and not (_graphs_path(spec, way.engine) / GRAPHS_FILE).is_file()
-    ):
+    kept_only = engine is not None and spec.protocol == "official"  # its graphs are not made again for this protocol
+    if kept_only and not (_graphs_path(spec, way.engine) / GRAPHS_FILE).is_file():
         raise LookupError(f"{way.name} was quicker, but its graphs are no longer kept")
     return way, ratio
 
@@ -392,20 +388,14 @@ def ways_text(timings: Sequence[WayTiming]) -> str:
     """
     best = {protocol: quickest(timings, protocol).way for protocol in ("official", "fast")}
     head = f"{'way':<20} {'step, ms':>9} {'frames/s':>9} {'times':>6} {'overlap':>8} {'lost':>7} {'moved, px':>9}"
-    lines = [head]
-    if timings[0].frames:
-        lines[0] += f"  boxes of {timings[0].frames} frames"
+    lines = [f"{head}  boxes of {timings[0].frames} frames" if timings[0].frames else head]
     for t in timings:
-        if t.seconds == float("inf"):
+        if math.isinf(t.seconds):
             lines.append(f"{t.way.name:<20} {t.problem}")
             continue
         chosen = ", ".join(protocol for protocol, way in best.items() if way == t.way)
         mark = f"  <- {chosen}" if chosen else f"  not used: {t.problem}" if t.problem else ""
-        agreement, loss, moved = (
-            "-" if math.isnan(value) else f"{value:.4f}" for value in (t.agreement, t.loss, t.movement)
-        )
-        lines.append(
-            f"{t.way.name:<20} {t.seconds * 1e3:9.2f} {1 / t.seconds:9.1f} {timings[0].seconds / t.seconds:6.2f} "
-            f"{agreement:>8} {loss:>7} {moved:>9}{mark}"
-        )
+        agreement, loss, moved = ("-" if math.isnan(v) else f"{v:.4f}" for v in (t.agreement, t.loss, t.movement))
+        speed = f"{t.seconds * 1e3:9.2f} {1 / t.seconds:9.1f} {timings[0].seconds / t.seconds:6.2f}"
+        lines.append(f"{t.way.name:<20} {speed} {agreement:>8} {loss:>7} {moved:>9}{mark}")
     return "\n".join(lines)

@@ -79,9 +79,8 @@ class AdapterOptions:
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{PREFIX}OPTIONS: expected a JSON object of tracker options ({error})") from None
         if not spec.reference and not (spec.script and spec.config):
-            raise ValueError(
-                f"{PREFIX}SCRIPT and {PREFIX}CONFIG are not set; tracking/vot_workspace.py writes them to trackers.ini"
-            )
+            remedy = "tracking/vot_workspace.py writes them to trackers.ini"
+            raise ValueError(f"{PREFIX}SCRIPT and {PREFIX}CONFIG are not set; {remedy}")
         channels = tuple(given.get("CHANNELS", "color,depth").split(","))
         if channels not in CHANNELS:
             known = " or ".join(map(",".join, CHANNELS))
@@ -105,10 +104,9 @@ class AdapterOptions:
         spec = self.spec.resolve(load_paths(save_dir=self.save_dir), self.benchmark)
         found = spec.identity().hash
         if self.identity and found != self.identity:
-            raise ValueError(
-                "weights, configuration or precision are not those that this workspace was made for; "
-                "tracking/vot_workspace.py sets old results aside and makes it again"
-            )
+            remedy = "tracking/vot_workspace.py sets old results aside and makes it again"
+            differs = "weights, configuration or precision are not those that this workspace was made for"
+            raise ValueError(f"{differs}; {remedy}")
         log.info("tracker %s, identity %s, device %s", "/".join(spec.labels), found, spec.execution(0))
         tracker = spec.build()
         if self.region != REGIONS[0]:
@@ -131,10 +129,8 @@ class Channel:
         self._lists = "multiobject" in inspect.signature(trax.Server.__init__).parameters
         regions = dict.fromkeys([*REGIONS[:2], region])
         self._server = trax.Server(list(regions), [trax.Image.PATH], list(channels))
-
-    def wait(self) -> Any:
+        self.wait = self._server.wait
         """The next request."""
-        return self._server.wait()
 
     def region(self, request: Any) -> Box:
         """Read the box of an initialisation.

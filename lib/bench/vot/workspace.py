@@ -40,11 +40,7 @@ log = logging.getLogger(__name__)
 CONFIG, TRACKERS, LIST, MARK = "config.yaml", "trackers.ini", "list.txt", ".linked"
 SUPERVISED = ("vot2016_supervised", "vot2018_supervised", "vot2019_supervised")
 """One experiment for all, with other run lengths."""
-EXPERIMENTS = {
-    "unsupervised": ("depthtrack", "vot2018_lt"),
-    "multistart": ("vot_rgbd22",),
-    "supervised": SUPERVISED,
-}
+EXPERIMENTS = {"unsupervised": ("depthtrack", "vot2018_lt"), "multistart": ("vot_rgbd22",), "supervised": SUPERVISED}
 """Benchmarks of a kind of experiment: the title of its stack says which; another one stands for the first, unless the
 run lengths depend on it."""
 TEMPLATES = {
@@ -112,10 +108,9 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
     _check_letters(str(folder))
     if not (folder / CONFIG).is_file():
         if benchmark is None:
-            raise WorkspaceError(
-                f"{folder}: no {CONFIG}; name {' or '.join(dict.fromkeys(TEMPLATES.values()))}, or give --benchmark "
-                f"{' or '.join(TEMPLATES)} to make a new workspace there"
-            )
+            new = f"--benchmark {' or '.join(TEMPLATES)} to make a new workspace there"
+            known = " or ".join(dict.fromkeys(TEMPLATES.values()))
+            raise WorkspaceError(f"{folder}: no {CONFIG}; name {known}, or give {new}")
         template = get_benchmark(benchmark).name
         if template not in TEMPLATES:
             raise WorkspaceError(f"no workspace for {template!r}; there are some for {', '.join(TEMPLATES)}")
@@ -123,10 +118,8 @@ def open_workspace(folder: Path, benchmark: str | None = None) -> VotWorkspace:
     stack = _yaml(place / CONFIG).get("stack")
     path = place / str(stack)
     if not path.is_file():
-        raise WorkspaceError(
-            f"{place / CONFIG}: stack {stack!r} is no file of the workspace; name one without a `dataset` entry, "
-            "since the toolkit's own would download another data set"
-        )
+        remedy = "name one without a `dataset` entry, since the toolkit's own would download another data set"
+        raise WorkspaceError(f"{place / CONFIG}: stack {stack!r} is no file of the workspace; {remedy}")
     content = _yaml(path)
     if content.get("dataset"):
         raise WorkspaceError(f"{path}: a `dataset` entry makes the toolkit download that data set; remove it")
@@ -161,9 +154,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 def _check_letters(name: str) -> None:
     """WorkspaceError for letters that TraX, by which the toolkit names pictures to trackers, cannot send."""
     if not name.isascii():
-        raise WorkspaceError(
-            f"{name}: the toolkit sends trackers names of ASCII letters only; name the folder otherwise"
-        )
+        raise WorkspaceError(f"{name}: the toolkit sends trackers names of ASCII letters only; rename the folder")
 
 
 def find_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -> list[Path] | None:
@@ -183,9 +174,8 @@ def find_sequences(workspace: VotWorkspace, source: Path | None, paths: Paths) -
     target, mark, origin = workspace.sequences, workspace.sequences / MARK, "--sequences"
     if target.exists() and not mark.is_file() and any(target.iterdir()):
         if source is not None and target.resolve() != source.resolve():
-            raise WorkspaceError(
-                f"{target} is there already and was not made here; remove it, or leave out --sequences"
-            )
+            reason = f"{target} is there already and was not made here"
+            raise WorkspaceError(f"{reason}; remove it, or leave out --sequences")
         for path in target.glob("*/groundtruth.txt"):
             _check_letters(path.parent.name)
         return None
@@ -287,14 +277,11 @@ def write_tracker(
         try:
             resolved.build().request_regions(region)
         except ValueError as error:
-            raise WorkspaceError(
-                f"--region {region}: {error}; --region {REGIONS[0]} is for trackers of boxes"
-            ) from None
-    environment = {
-        **_environment(workspace, spec, resolved, paths),
-        "REGION": None if region == REGIONS[0] else region,
-        "LOG": str(workspace.folder / "logs" / f"{name}_tracker.log"),
-    }
+            remedy = f"--region {REGIONS[0]} is for trackers of boxes"
+            raise WorkspaceError(f"--region {region}: {error}; {remedy}") from None
+    environment = _environment(workspace, spec, resolved, paths)
+    environment["REGION"] = None if region == REGIONS[0] else region
+    environment["LOG"] = str(workspace.folder / "logs" / f"{name}_tracker.log")
     section = {
         "label": " ".join(resolved.labels),
         "protocol": "traxpython",
@@ -370,9 +357,8 @@ def link_results(
     script, config = spec.resolve(paths, workspace.benchmark.name).labels
     native = results_folder(paths.save_dir, script, config, run_id) / workspace.benchmark.name
     if not native.is_dir():
-        raise WorkspaceError(
-            f"no results in {native}: tracking/test.py --dataset {workspace.benchmark.name} writes them"
-        )
+        command = f"tracking/test.py --dataset {workspace.benchmark.name}"
+        raise WorkspaceError(f"no results in {native}: {command} writes them")
     link = workspace.folder / "results" / name / workspace.experiment
     if link.is_symlink():
         link.unlink()
