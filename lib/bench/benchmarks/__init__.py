@@ -4,11 +4,6 @@ To add one, register a `Benchmark` for a row of the data set catalogue: docs/add
 """
 
 from lib.bench.benchmarks.benchmark import (
-    BENCHMARKS,
-    Benchmark,
-    BenchmarkError,
-    BenchmarkVideo,
-    get_benchmark,
-    register_benchmark,
-)
+    BENCHMARKS, Benchmark, BenchmarkError, BenchmarkVideo, get_benchmark, register_benchmark,
+)  # fmt: skip
 from lib.bench.benchmarks.runs import axis_aligned_boxes
