@@ -283,14 +283,10 @@ def write_tracker(
     environment["REGION"] = None if region == REGIONS[0] else region
     environment["LOG"] = str(workspace.folder / "logs" / f"{name}_tracker.log")
     section = {
-        "label": " ".join(resolved.labels),
-        "protocol": "traxpython",
-        "command": "lib.bench.vot",
-        "paths": str(repository_root()),
-        "python": shlex.quote(os.path.abspath(sys.executable)),
-        "timeout": str(timeout),
-        **{f"env_{PREFIX}{key}": value for key, value in environment.items() if value},
-    }
+        "label": " ".join(resolved.labels), "protocol": "traxpython", "command": "lib.bench.vot",
+        "paths": str(repository_root()), "python": shlex.quote(os.path.abspath(sys.executable)),
+        "timeout": str(timeout), **{f"env_{PREFIX}{key}": value for key, value in environment.items() if value},
+    }  # fmt: skip
     workspace.make()
     file = workspace.folder / TRACKERS
     ini = configparser.ConfigParser(interpolation=None)
@@ -315,16 +311,13 @@ def _environment(
     further = [f for f in fields(spec) if f.name not in ("script", "config", "checkpoint")]
     options = {f.name: getattr(spec, f.name) for f in further if getattr(spec, f.name) != f.default}
     return {
-        "SCRIPT": spec.script,
-        "CONFIG": spec.config,
+        "SCRIPT": spec.script, "CONFIG": spec.config,
         "CHECKPOINT": os.path.abspath(resolved.checkpoint) if resolved.checkpoint else None,
-        "OPTIONS": json.dumps(options) if options else None,
-        "SAVE_DIR": os.path.abspath(paths.save_dir),
+        "OPTIONS": json.dumps(options) if options else None, "SAVE_DIR": os.path.abspath(paths.save_dir),
         "BENCHMARK": workspace.benchmark.name,
         "CHANNELS": ",".join(CHANNELS[workspace.benchmark.modality is Modality.RGBD]),
-        "IDENTITY": resolved.identity().hash,
-        "WORKSPACE": str(workspace.folder),
-    }
+        "IDENTITY": resolved.identity().hash, "WORKSPACE": str(workspace.folder),
+    }  # fmt: skip
 
 
 def _set_aside(workspace: Path, name: str, identity: str | None) -> Path | None:
