@@ -211,8 +211,7 @@ def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, flo
     """
     if selection == "all":
         return list(names)
-    ranked = check_selection(selection)
-    if ranked:
+    if ranked := check_selection(selection):
         if not scores:
             raise ValueError(f"{selection}: there are no scores to rank the sequences by")
         order = sorted(scores, key=lambda name: scores[name], reverse=ranked.group(1) == "best")
@@ -220,9 +219,8 @@ def select_videos(selection: str, names: Sequence[str], scores: Mapping[str, flo
     chosen = [part for part in selection.split(",") if part]
     for name in chosen or [selection]:
         if name not in names:
-            raise ValueError(
-                f"no sequence {name!r}{suggest(name, list(names))} (expected all, worst:N, best:N or names with commas)"
-            )
+            expected = "all, worst:N, best:N or names with commas"
+            raise ValueError(f"no sequence {name!r}{suggest(name, list(names))} (expected {expected})")
     return chosen
 
 

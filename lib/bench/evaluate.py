@@ -90,9 +90,7 @@ class EvalJob:
     def identity(self) -> Identity:
         """Everything that influences the boxes: the tracker, and the frames that it sees."""
         own = self.spec.identity()
-        if self.degradation.is_none:
-            return own
-        return Identity({**own.values, "degradation": asdict(self.degradation)})
+        return own if self.degradation.is_none else Identity({**own.values, "degradation": asdict(self.degradation)})
 
     @property
     def variant(self) -> str:
@@ -340,15 +338,14 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
     if before and identity.difference(before):
         job.spec.build(0)  # a tracker that cannot be built must not displace results
     if aside := folder.move_stale_aside(identity):
-        changed = f"other {identity.difference(before)}" if before else "no manifest"
-        say(f"results in {folder.path} were made by something else ({changed}): moved to {aside.name}/")
+        made_by = f"other {identity.difference(before)}" if before else "no manifest"
+        say(f"results in {folder.path} were made by something else ({made_by}): moved to {aside.name}/")
     if job.rerun:
         folder.mark_unfinished(name for s in sequences for name in s.run_names)
     runs = [(run, s.start) for s in sequences for run in s.runs]
     todo = [run for run, start in runs if not folder.finished(run, start)]
-    changed_data = [run.name for run in todo if folder.boxes_file(run.name).is_file()]
-    if changed_data:
-        say(f"{len(changed_data)} results do not fit the data as they are now and run again: {listed(changed_data, 5)}")
+    if changed := [run.name for run in todo if folder.boxes_file(run.name).is_file()]:
+        say(f"{len(changed)} results do not fit the data as they are now and run again: {listed(changed, 5)}")
     if todo:
         folder.mark_unfinished(run.name for run in todo)
     if kept := len(runs) - len(todo):

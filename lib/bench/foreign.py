@@ -42,8 +42,7 @@ class ForeignTracker(Tracker):
         if len(frames) != 1:
             raise ValueError(f"{type(self.tracker).__name__} tracks one target at a time, not {len(frames)}")
         boxes = checked_boxes(frames, boxes_xywh)
-        frame = frames[0]
-        self.tracker.init(self._picture(frame), boxes[0].numpy().copy())
+        self.tracker.init(self._picture(frames[0]), boxes[0].numpy().copy())
         return BoxState(boxes)
 
     def step(self, state: State, frames: Sequence[Frame]) -> tuple[BoxState, Prediction]:
@@ -116,8 +115,7 @@ class ForeignSpec(TrackerSpec):
         except TypeError as error:
             raise TypeError(f"{tracker.__name__} cannot be made without arguments ({error}); give an object") from error
         kind = type(made).__name__
-        lacking = [method for method in ("init", "update") if not callable(getattr(made, method, None))]
-        if lacking:
+        if lacking := [method for method in ("init", "update") if not callable(getattr(made, method, None))]:
             raise TypeError(f"{kind} has no {' and no '.join(lacking)}; expected init(image, box) and update(image)")
         toolkit = hasattr(made, "is_deterministic") and hasattr(made, "name")
         label = re.sub(r"[^\w.+-]+", "_", str(name or getattr(made, "name", ""))).lstrip(".")

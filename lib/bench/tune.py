@@ -146,8 +146,7 @@ def search(
     with Display(console if team.is_main else quiet, title, len(names), frames, unit="runs") as display:
         owners = {run: s.name for s in sequences for run in s.run_names}
         for part in by_tracker(trials, row_keys):
-            own = [name for name in names if trial_and_run(name)[0] in part]
-            if own:
+            if own := [name for name in names if trial_and_run(name)[0] in part]:
                 track_rows(trials, part, own, owners, row_keys, join_team(f"{root} {part[0]}"), display)
     failures: dict[str, str] = team.share("failures", lambda: display.failures)
     if not team.is_main:

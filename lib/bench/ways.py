@@ -206,8 +206,7 @@ def _steps_in_turn(
                 found[way] = _failed(way, error)
                 del runs[way]
                 continue
-            seen = clock() - started
-            found[way] = replace(found[way], seconds=min(seen, found[way].seconds))
+            found[way] = replace(found[way], seconds=min(clock() - started, found[way].seconds))
     tracked = {way: torch.cat(boxes[way][: len(truth)]) for way in runs}
     expected = next(iter(tracked.values()), truth)
     regions = next((t.gives_regions for t in trackers.values()), None)

@@ -88,13 +88,10 @@ def require_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
     Raises:
         EngineError: One of them is missing.
     """
-    missing = [p for p in packages if importlib.util.find_spec(p) is None]
-    if missing:
+    if missing := [p for p in packages if importlib.util.find_spec(p) is None]:
         they = "a package that is" if len(missing) == 1 else "packages that are"
-        raise EngineError(
-            f"{what} needs {they} not installed ({', '.join(missing)}); install with: bash install.sh {extra} "
-            f"(or: pip install -c scripts/pins.txt -e '.[{extra}]')"
-        )
+        remedy = f"bash install.sh {extra} (or: pip install -c scripts/pins.txt -e '.[{extra}]')"
+        raise EngineError(f"{what} needs {they} not installed ({', '.join(missing)}); install with: {remedy}")
 
 
 class LoadedGraph(Protocol):

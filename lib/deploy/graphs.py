@@ -318,14 +318,12 @@ def check_parity(
         worst = max(deviations, key=lambda name: deviations[name])
         if deviations[worst] <= tolerance:
             return deviations
-    if math.isinf(deviations[worst]):
-        raise EngineError(
-            f"the exported network cannot be used: {worst}, or PyTorch's, holds values that are not finite"
-        )
-    raise EngineError(
-        f"the exported network does not give what PyTorch gives: {worst} is off by {deviations[worst]:.2g} of its "
-        f"range, and {tolerance:g} is allowed; use --engine torch, and report this with the configuration's name"
-    )
+    if math.isinf(off := deviations[worst]):
+        values = f"{worst}, or PyTorch's, holds values that are not finite"
+        raise EngineError(f"the exported network cannot be used: {values}")
+    remedy = "use --engine torch, and report this with the configuration's name"
+    differs = f"{worst} is off by {off:.2g} of its range, and {tolerance:g} is allowed"
+    raise EngineError(f"the exported network does not give what PyTorch gives: {differs}; {remedy}")
 
 
 def _deviations(

@@ -347,14 +347,12 @@ def checked_export(tracker: Tracker, inference: Inference) -> tuple[OneStreamTra
     if engine is None:
         raise EngineError(f"{TORCH} is no engine to export for")
     if not isinstance(tracker, OneStreamTracker):
-        raise EngineError(
-            f"{type(tracker).__name__} can be neither exported nor computed by an engine: engines take trackers of one "
-            "template and one search region, such as OSTrack and TransT; this one runs in PyTorch (--engine torch)"
-        )
+        taken = "engines take trackers of one template and one search region, such as OSTrack and TransT"
+        refused = f"{type(tracker).__name__} can be neither exported nor computed by an engine"
+        raise EngineError(f"{refused}: {taken}; this one runs in PyTorch (--engine torch)")
     if tracker.online is not None:
-        raise EngineError(
-            "ONLINE learns from features that a graph does not give; leave ONLINE out, or use --engine torch"
-        )
+        remedy = "leave ONLINE out, or use --engine torch"
+        raise EngineError(f"ONLINE learns from features that a graph does not give; {remedy}")
     if tracker.device.type != "cpu":
         raise EngineError(f"engine {engine.name} computes on the CPU, not on {tracker.device}; add --device cpu")
     if inference.compiled:

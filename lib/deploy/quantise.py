@@ -169,9 +169,8 @@ def quantise(network: M, ranges: dict[str, ChannelRange]) -> M:
         EngineError: Nothing was recorded.
     """
     if not ranges:
-        raise EngineError(
-            f"the network has no layer for 8 bits (linear, or convolution and ReLU, of {NARROW} channels)"
-        )
+        kinds = f"linear, or convolution and ReLU, of {NARROW} channels"
+        raise EngineError(f"the network has no layer for 8 bits ({kinds})")
     for name, block in network.named_modules():
         if type(block) in (Block, AdaptedBlock):
             _smooth(block, name, ranges)
@@ -264,10 +263,8 @@ class _Weight(nn.Module):
         self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int8), persistent=False)
 
     def forward(self) -> Tensor:
-        w: Tensor = _ops().dequantize_per_channel(
-            self.values, self.scales, self.zeros, self.axis, -128, 127, torch.int8
-        )
-        return w
+        held = (self.values, self.scales, self.zeros, self.axis)
+        return cast("Tensor", _ops().dequantize_per_channel(*held, *_INT8))
 
 
 class Linear8(nn.Module):
@@ -311,8 +308,7 @@ class Convolution8(nn.Module):
             x: [B, C, H, W] float32.
             shortcut: Added to the result before ReLU, of its shape.
         """
-        y = F.conv2d(self.rounding(x), self.weight(), self.bias, *self.sliding)
-        return finished(y, shortcut, self.relu)
+        return finished(F.conv2d(self.rounding(x), self.weight(), self.bias, *self.sliding), shortcut, self.relu)
 
 
 def _ops() -> Any:

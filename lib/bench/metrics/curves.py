@@ -82,8 +82,7 @@ def has_nan(rows: Array) -> Bools:
 
 def repeat_previous(rows: Array, bad: Bools) -> Array:
     """Replace each bad row by the nearest earlier good row; row 0 stays. rows: [N, D], bad: [N]."""
-    source = np.where(bad, 0, np.arange(len(rows)))
-    return rows[np.maximum.accumulate(source)]
+    return rows[np.maximum.accumulate(np.where(bad, 0, np.arange(len(rows))))]
 
 
 def mean_where(values: Array, mask: Bools) -> float:

@@ -370,8 +370,7 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
     Raises:
         MetricError: the runs differ in variant, sequences, or the number of thresholds.
     """
-    unscored = {name: reason for run in runs for name, reason in run.unscored.items()}
-    if unscored:
+    if unscored := {name: reason for run in runs for name, reason in run.unscored.items()}:
         runs = [run.subset(name for name in run.names if name not in unscored) for run in runs]
     first = runs[0]
     if any(r.names != first.names or r.variant != first.variant for r in runs):

@@ -32,9 +32,7 @@ def polygon_overlap(first: Array, second: Array, size_wh: tuple[float, float] | 
 def _corners(region: Array) -> Single:
     """[K, 2] corners of a row of 4 or 2 K numbers."""
     row = np.asarray(region, dtype=np.float32)
-    if len(row) == 4:
-        row = xywh_to_corners(row[None])[0]
-    return row.reshape(-1, 2)
+    return (xywh_to_corners(row[None]) if len(row) == 4 else row).reshape(-1, 2)
 
 
 def _overlap(a: Single, b: Single, size_wh: tuple[float, float] | None) -> float:
@@ -43,8 +41,7 @@ def _overlap(a: Single, b: Single, size_wh: tuple[float, float] | None) -> float
     lows = np.floor([a.min(axis=0), b.min(axis=0)])
     highs = np.ceil([a.max(axis=0), b.max(axis=0)])
     if size_wh is not None:
-        limit = np.asarray(size_wh, dtype=np.float32)
-        lows, highs = np.maximum(lows, 0), np.minimum(highs, limit)
+        lows, highs = np.maximum(lows, 0), np.minimum(highs, np.asarray(size_wh, dtype=np.float32))
     areas = (highs - lows).prod(axis=1)
     inside = np.minimum(*highs) - np.maximum(*lows)
     if (highs <= lows).any() or areas.min() / areas.max() < MIN_RATIO or (inside <= 0).any():

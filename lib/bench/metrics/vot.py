@@ -83,8 +83,7 @@ def _is_strip(region: Corners) -> NDArray[np.bool_]:
 
 def _run_overlap(rows_xywh: Boxes, truth_xywh: Boxes, size_wh: tuple[int, int]) -> Floats:
     """[N] overlaps of one run; the first frame is the initialisation, a special region whatever its row says."""
-    marked = np.concatenate([np.full((1, 4), np.nan), rows_xywh[1:]])
-    return vot_overlap(marked, truth_xywh, size_wh)
+    return vot_overlap(np.concatenate([np.full((1, 4), np.nan), rows_xywh[1:]]), truth_xywh, size_wh)
 
 
 def longterm_samples(result: SequenceResult) -> SequenceCurves:
@@ -196,9 +195,8 @@ def multistart_curves(result: SequenceResult, low: int = 115, high: int = 755) -
     runs, ends = [], []
     for rows, frames in zip(result.runs, result.passes, strict=True):
         if len(rows) != len(frames):
-            raise MetricError(
-                f"{result.name}: {len(rows)} rows for the {len(frames)} frames of the run from frame {frames[0]}"
-            )
+            run = f"the {len(frames)} frames of the run from frame {frames[0]}"
+            raise MetricError(f"{result.name}: {len(rows)} rows for {run}")
         truth = result.gt_xywh[list(frames)]
         runs.append(_run_overlap(rows, truth, size))
         ends.append(failure_frame(runs[-1], truth))
@@ -249,8 +247,7 @@ def expected_overlap(runs: Sequence[Floats], ends: Sequence[int], high: int) -> 
     summed, count = np.zeros(high - 1), np.zeros(high - 1)
     j = np.arange(1, high)
     for overlap, end in zip(runs, ends, strict=True):
-        until_failure = np.where(np.arange(len(overlap)) < end, overlap, 0.0)
-        running_sum = np.cumsum(until_failure[1:])
+        running_sum = np.cumsum(np.where(np.arange(len(overlap)) < end, overlap, 0.0)[1:])
         reached = min(len(running_sum), high - 1)
         summed[:reached] += running_sum[:reached] / j[:reached]
         count[:reached] += 1

@@ -74,8 +74,7 @@ def sequence_figure(runs: Sequence[TrackerRun]) -> Figure | None:
     a, b = runs[0], ranked(runs[1:])[0]
     x, y = b.scores.per_sequence(), a.scores.per_sequence()
     label = a.scores.labels[a.scores.main]
-    won = sum(y[name] > x[name] for name in y)
-    title = f"{a.name} is better on {won} of {len(y)} sequences"
+    title = f"{a.name} is better on {sum(y[name] > x[name] for name in y)} of {len(y)} sequences"
     labels, colours = (f"{label} of {b.name}", f"{label} of {a.name}"), (colour(list(runs).index(b)), colour(0))
     return scatter_plot([x[name] for name in y], list(y.values()), list(y), labels, title, colours)
 
@@ -116,8 +115,7 @@ def training_lines(path: Path) -> dict[str, list[Line]]:
         for loader in sorted({r["loader"] for r in used}):
             if name in TRAINING_ONLY and loader != "train":
                 continue
-            points = _points([r for r in used if r["loader"] == loader], name)
-            if points:
+            if points := _points([r for r in used if r["loader"] == loader], name):
                 x, y = zip(*sorted(points.items()), strict=True)
                 lines.append(Line(loader, np.array(x), np.array(y)))
         if lines:

@@ -123,8 +123,7 @@ def worst_and_best(run: TrackerRun, count: int) -> tuple[list[str], list[str]]:
     scores = run.scores.per_sequence()
     order = sorted(scores, key=lambda name: scores[name])
     worst = order[: min(count, (len(order) + 1) // 2)]
-    rest = order[len(worst) :]
-    return worst, rest[::-1][:count]
+    return worst, order[len(worst) :][::-1][:count]
 
 
 def _players(
