@@ -40,7 +40,7 @@ from lib.bench.result_files import Floats, ResultFileError, read_column, read_ro
 from lib.bench.results import MANIFEST, FolderFiles, find_results, read_manifest, read_scorable
 from lib.bench.run_differences import OTHER_FILES
 from lib.config import ConfigError
-from lib.data import Boxes, Video, opposite_corners_to_xywh
+from lib.data import Boxes, Video, corners_to_xywh
 from lib.data.datasets import positive
 from lib.files import errors_name, user_path, visible_files
 from lib.methods import load_experiment
@@ -455,7 +455,7 @@ def _read_sequence(name: str, files: list[Path], absent: Path | None) -> Benchma
         rows = read_rows(path)
         if rows.shape[1] != 4:
             raise ResultFileError(f"{path}: {rows.shape[1]} numbers a line, expected 4 (x, y, w, h)")
-        truths.append(opposite_corners_to_xywh(rows) if path.name.startswith("groundTruth_") else rows)  # GTOT
+        truths.append(corners_to_xywh(rows) if path.name.startswith("groundTruth_") else rows)  # GTOT
     present = None
     if absent is not None:
         labels = read_column(absent / f"{name}.txt")

@@ -8,7 +8,7 @@ from lib.data.augment import (
 )  # fmt: skip
 from lib.data.boxes import (
     centred_boxes, clip_box, clip_boxes, clip_centres, corners_to_xywh, cxcywh_to_xyxy, iou_xywh, jitter_box,
-    opposite_corners_to_xywh, soft_masks, soft_masks_of_targets, xywh_to_corners, xywh_to_cxcywh, xywh_to_xyxy,
+    soft_masks, soft_masks_of_targets, xywh_to_corners, xywh_to_cxcywh, xywh_to_xyxy,
 )  # fmt: skip
 from lib.data.check import CheckPart, CheckResult, check_part, check_parts, choose_parts
 from lib.data.clips import (

@@ -44,24 +44,11 @@ def cxcywh_to_xyxy(boxes: ArrayT) -> ArrayT:
     return _join(centre - half, centre + half)
 
 
-def opposite_corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
-    """Boxes of two opposite corners in any order, without a pixel added.
-
-    Args:
-        corners: [N, 4] x, y of one corner, then of the other.
-
-    Returns:
-        [N, 4] x, y, w, h.
-    """
-    low = np.minimum(corners[:, :2], corners[:, 2:])
-    return np.concatenate([low, np.abs(corners[:, 2:] - corners[:, :2])], axis=1)
-
-
 def corners_to_xywh(corners: NDArray[Any]) -> NDArray[Any]:
-    """Upright boxes around polygons.
+    """Upright boxes around polygons, or of two opposite corners, without a pixel added.
 
     Args:
-        corners: [N, 2 K] x, y of each of K corners.
+        corners: [N, 2 K] x, y of each of K corners, in any order.
 
     Returns:
         [N, 4] x, y, w, h.

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 
-from lib.data.boxes import iou_xywh, opposite_corners_to_xywh
+from lib.data.boxes import corners_to_xywh, iou_xywh
 from lib.data.datasets.base import Annotation, StoredDataset
 from lib.data.datasets.pseudo import LABEL_FILE, frame_ids, track_entry
 from lib.data.io import FILE_ERRORS, AnnotationError, expect_form
@@ -230,7 +230,7 @@ def _overlap(annotation: Annotation, boxes_xyxy: Boxes) -> list[float] | None:
     seen = np.flatnonzero(annotation.valid[:count] & annotation.visible[:count])
     if len(seen) < 2:  # the first box alone, or none, is published
         return None
-    ious = iou_xywh(opposite_corners_to_xywh(boxes_xyxy[seen]), annotation.boxes_xywh[:count][seen])
+    ious = iou_xywh(corners_to_xywh(boxes_xyxy[seen]), annotation.boxes_xywh[:count][seen])
     return [round(float(ious.mean()), 4), round(float((ious > 0.5).mean()), 4)]
 
 

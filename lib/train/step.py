@@ -266,10 +266,7 @@ class Precision:
         Raises:
             LossScaleError: More than `MAX_OVERFLOWS` steps in a row overflowed.
         """
-        if self.name != "fp16":
-            optimizer.step()
-            return
-        self._scaler.step(optimizer)
+        self._scaler.step(optimizer)  # `optimizer.step()`, but for fp16
         self._scaler.update()
         if math.isfinite(grad_norm):
             self._in_a_row = 0
@@ -283,8 +280,7 @@ class Precision:
 
     def skip(self) -> None:
         """End a step after `clip` without an update."""
-        if self.name == "fp16":
-            self._scaler.update()
+        self._scaler.update()
 
     def state(self) -> dict[str, Any]:
         """Plain values for the training state."""

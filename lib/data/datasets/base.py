@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,10 @@ class Annotation:
         return sum(a.nbytes for a in arrays if a is not None) + names + 1024
 
 
+OF_VIDEO = [field.name for field in fields(Annotation) if field.name in Video.__dataclass_fields__]
+"""What a video takes from its annotation as it is."""
+
+
 class StoredDataset(ABC):
     """A data set in a store; subclasses read one sequence (`_read`).
 
@@ -106,24 +110,16 @@ class StoredDataset(ABC):
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} sequences; there is no number {index}")
         index %= len(self)
-        found = self.annotation(index)
-        name = self.sequence_name(index)
+        found, name = self.annotation(index), self.sequence_name(index)
         return Video(
             name=name,
-            boxes_xywh=found.boxes_xywh,
-            valid=found.valid,
-            visible=found.visible,
             read_frame=found.frames.read,
             frame_path=found.frames.path,
             modality=self.modality,
-            visible_ratio=found.visible_ratio,
-            object_class=found.object_class,
             attributes=self._attributes.get(name, frozenset()),
             is_video=self.is_video,
             dataset=self.name,
-            read_mask=found.read_mask,
-            qualities=found.qualities,
-            corners=found.corners,
+            **{field: getattr(found, field) for field in OF_VIDEO},
         )
 
     def __iter__(self) -> Iterator[Video]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.boxes import cxcywh_to_xyxy, opposite_corners_to_xywh
+from lib.data.boxes import corners_to_xywh, cxcywh_to_xyxy
 from lib.data.datasets.folders import upright_box
 from lib.data.io import AnnotationError, number_rows, to_number
 from lib.data.listing import number_in
@@ -33,9 +33,9 @@ SIZES, CORNERS, CENTRES = (
     ("cx cy w h", "cx cy width height", "xc yc w h", "xcenter ycenter width height", "centerx centery width height"),
 )
 COLUMNS: dict[str, Callable[[Boxes], Boxes]] = {
-    **dict.fromkeys(CORNERS, opposite_corners_to_xywh),  # first: width and height may be the picture's
+    **dict.fromkeys(CORNERS, corners_to_xywh),  # first: width and height may be the picture's
     **dict.fromkeys(SIZES, lambda rows: rows),
-    **dict.fromkeys(CENTRES, lambda rows: opposite_corners_to_xywh(cxcywh_to_xyxy(rows))),
+    **dict.fromkeys(CENTRES, lambda rows: corners_to_xywh(cxcywh_to_xyxy(rows))),
 }
 """Names of four columns, in lower case without signs -> function that makes x, y, w, h of them."""
 FRAMES = {"", "frame", "frameid", "frameno", "framenum", "framenumber", "frameindex", "frameidx", "index", "idx"}

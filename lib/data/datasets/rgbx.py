@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.boxes import opposite_corners_to_xywh
+from lib.data.boxes import corners_to_xywh
 from lib.data.datasets.base import Annotation, positive, read_boxes
 from lib.data.datasets.folders import FolderDataset, Labels, Pictures
 from lib.data.datasets.frames import (
@@ -76,7 +76,7 @@ class GtotDataset(LasherDataset):
     second_truth = "groundTruth_i.txt"
 
     def read_truth(self, key: str) -> Boxes:
-        return opposite_corners_to_xywh(read_boxes(self.store, key))
+        return corners_to_xywh(read_boxes(self.store, key))
 
 
 class VtuavDataset(LasherDataset):
