@@ -96,10 +96,7 @@ def try_lock(file: IO[Any], shared: bool = False) -> bool:
             there, it is given up.
 
     Returns:
-        False if another process holds its lock.
-
-    Raises:
-        OSError: The file system has no locks.
+        False if another process holds its lock; True also where the file system has no locks.
     """
     try:
         if sys.platform == "win32":
@@ -109,6 +106,8 @@ def try_lock(file: IO[Any], shared: bool = False) -> bool:
             fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
+    except OSError:
+        return True  # the file system has no locks
     return True
 
 

@@ -279,8 +279,7 @@ def _evaluate(
     lengths = {run.name: len(run) for run, _ in runs}
     todo: list[str] = team.share("todo", lambda: prepare_results(job, sequences, console))
     if claim is not None:
-        with suppress(OSError):  # a file system without locks
-            try_lock(claim, shared=True)
+        try_lock(claim, shared=True)
     unscored: dict[str, str] = {}
     if team.is_main and job.has_scores:
         truths = [s.truth_only() for s in sequences]

@@ -293,17 +293,16 @@ class ResultFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         file = (self.path / LOCK).open("a+", encoding="utf-8")
         deadline = time.monotonic() + patience
-        with suppress(OSError):  # a file system without locks
-            while not try_lock(file):
-                same = (read_manifest(self.path) or {}).get("identity") == identity.plain()
-                if same and try_lock(file, shared=True):
-                    break
-                if time.monotonic() > deadline:
-                    file.close()
-                    other = "another process tracks into this folder, with other weights or another configuration"
-                    remedy = "wait for it, or give this one a --runid or --save_dir of its own"
-                    raise ResultsInUseError(f"{self.path}: {other}; {remedy}")
-                time.sleep(0.1)
+        while not try_lock(file):
+            same = (read_manifest(self.path) or {}).get("identity") == identity.plain()
+            if same and try_lock(file, shared=True):
+                break
+            if time.monotonic() > deadline:
+                file.close()
+                other = "another process tracks into this folder, with other weights or another configuration"
+                remedy = "wait for it, or give this one a --runid or --save_dir of its own"
+                raise ResultsInUseError(f"{self.path}: {other}; {remedy}")
+            time.sleep(0.1)
         return file
 
     def move_stale_aside(self, identity: Identity) -> Path | None:

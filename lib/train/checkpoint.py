@@ -90,12 +90,7 @@ def lock_file(path: Path, patience: float) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+", encoding="utf-8")
     deadline, announced = time.monotonic() + patience, False
-    while True:
-        try:
-            if try_lock(file):
-                break
-        except OSError:
-            break  # a file system without locks
+    while not try_lock(file):
         file.seek(0)
         owner = file.read().strip() or "another process"
         if time.monotonic() >= deadline:

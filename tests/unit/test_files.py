@@ -17,7 +17,7 @@ import pytest
 from lib.bench import write_sequences
 from lib.data import BrokenFiles, build_loader, open_source
 from lib.data.sources import unpack_video
-from lib.files import atomic_write, errors_name, sentence, write_text
+from lib.files import atomic_write, errors_name, sentence, try_lock, write_text
 from lib.viz import VideoWriter
 from synthetic import Job, WorldConfig, write_benchmark
 
@@ -191,3 +191,13 @@ write_text(Path(sys.argv[1]) / "a.txt", "one")
 def test_modules_do_without_what_windows_lacks(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_POSIX, str(tmp_path)], check=True)
     assert (tmp_path / "a.txt").read_text() == "one"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_where_the_file_system_has_no_locks_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with (tmp_path / "lock").open("w") as file:
+        assert try_lock(file)
