@@ -480,10 +480,9 @@ class BrokenFiles:
             if message not in self.messages and not self.quiet:
                 log.warning("left out: %s", message)
             self.messages[message] = self.messages.get(message, 0) + 1
-        tolerated = self.attempts < MIN_ATTEMPTS or self.failures <= self.max_share * self.attempts
-        if tolerated or not report.failures:
-            return
-        raise TooManyBadSamplesError(
-            f"{self.failures} of {self.attempts} samples could not be read, more than "
-            f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {listed(list(self.messages), SHOWN, '; ')}"
-        )
+        too_many = self.attempts >= MIN_ATTEMPTS and self.failures > self.max_share * self.attempts
+        if report.failures and too_many:
+            raise TooManyBadSamplesError(
+                f"{self.failures} of {self.attempts} samples could not be read, more than "
+                f"TRAIN.MAX_BAD_SAMPLES {self.max_share:g} allows: {listed(list(self.messages), SHOWN, '; ')}"
+            )

@@ -23,19 +23,13 @@ class Normalise(nn.Module):
     std: Tensor
 
     def __init__(
-        self,
-        mean: Sequence[float],
-        std: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-        channels: str = "RGB",
-        clip_colours: bool = True,
+        self, mean: Sequence[float], std: Sequence[float], channels: str = "RGB", clip_colours: bool = True
     ) -> None:
         """Store the constants.
 
         Args:
             mean, std: One value per channel in the order that the network reads; three (used for the auxiliary picture
                 too) or six.
-            dtype: Of the result; the arithmetic is float32.
             channels: Order in which the network reads each picture, RGB or BGR. Crops are always RGB.
             clip_colours: The result of a change of colours is kept in 0..255.
         """
@@ -47,10 +41,8 @@ class Normalise(nn.Module):
                 raise ValueError(f"{name} needs 3 or 6 values, one per channel, not {len(values)}")
             buffer = torch.tensor([*values, *values][:6], dtype=torch.float32).reshape(6, 1, 1)
             self.register_buffer(name, buffer, persistent=False)
-        self.channels = channels
+        self.channels, self.clip_colours = channels, clip_colours
         self.source = (0, 1, 2, 3, 4, 5) if channels == "RGB" else (2, 1, 0, 5, 4, 3)
-        self.clip_colours = clip_colours
-        self.dtype = dtype
 
     def affine(self) -> tuple[Tensor, Tensor, list[int]]:
         """The normalisation of an RGB picture, for folding it into a first layer.
@@ -64,7 +56,7 @@ class Normalise(nn.Module):
     def of_aux(self) -> Normalise:
         """The normalisation of the auxiliary picture alone."""
         mean, std = self.mean[3:].flatten().tolist(), self.std[3:].flatten().tolist()
-        return Normalise(mean, std, self.dtype, self.channels).to(self.mean.device)
+        return Normalise(mean, std, self.channels).to(self.mean.device)
 
     def forward(self, crops: Tensor, colour: Tensor | None = None) -> Tensor:
         """Normalise crops.
@@ -74,7 +66,7 @@ class Normalise(nn.Module):
             colour: [..., 3, 4] affine change of R, G, B, or None.
 
         Returns:
-            The same shape, in `dtype`.
+            The same shape, float32.
         """
         channels = crops.shape[-3]
         if channels not in (3, 6):
@@ -90,8 +82,7 @@ class Normalise(nn.Module):
                 x.clamp_(0, 1)
         if self.source[:3] != (0, 1, 2):
             x = x.unflatten(-3, (-1, 3)).flip(-3).flatten(-4, -3)
-        x.sub_(self.mean[:channels].to(x)).div_(self.std[:channels].to(x))
-        return x.to(self.dtype)
+        return x.sub_(self.mean[:channels].to(x)).div_(self.std[:channels].to(x))
 
 
 def _recolour(picture: Tensor, change: Tensor) -> None:

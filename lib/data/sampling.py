@@ -482,15 +482,12 @@ class TrackingSampler(Generic[T]):
 
     def _usable_video(self, dataset: Dataset) -> Video:
         """One acceptable video is enough; the first one usually is."""
-        unreadable: Exception | None = None
+        problem = ""
         for i in range(len(dataset)):
             try:
                 if self.frame_sampler.accepts(video := dataset[i]):
                     return video
             except FILE_ERRORS as error:
-                unreadable = unreadable or error
-        if unreadable is not None:
-            raise ValueError(f"data set {dataset.name} has no usable sequence; the first problem: {unreadable}")
-        raise ValueError(
-            f"data set {dataset.name}: none of its {len(dataset)} sequences has {self.frame_sampler.requirement}"
-        )
+                problem = problem or f" has no usable sequence; the first problem: {error}"
+        lacking = f": none of its {len(dataset)} sequences has {self.frame_sampler.requirement}"
+        raise ValueError(f"data set {dataset.name}{problem or lacking}")

@@ -131,9 +131,9 @@ class ZipStore:
             OSError: The archive is damaged at this file, encrypted, or compressed by other means than deflate.
         """
         index, full, position, _ = self._find(key)
-        if position is None:
-            raise FileNotFoundError(f"no such file: {self.path}:{full}")
         name = f"{self.path}:{full}"
+        if position is None:
+            raise FileNotFoundError(f"no such file: {name}")
         offset, size, checksum, method, encrypted, whole = (int(v) for v in index.places[position])
         if encrypted or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise OSError(f"{name}: encrypted, or compressed by other means than deflate")

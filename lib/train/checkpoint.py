@@ -339,7 +339,7 @@ def check_state(
 
     Args:
         state: As `read_state` gives it.
-        current: `config` (the resolved configuration) and `config_hash` of the present run.
+        current: `config`, the resolved configuration of the present run.
         processes: Number of processes of the present run.
         allow_change: Accept a configuration that differs from the state's.
         defaults: The configuration with nothing set; keys newer than the state are no change if they have these values.

@@ -206,9 +206,8 @@ class Trainer:
         try:
             return parameter_groups(self.setup.network, phase.train)
         except ConfigError as error:
-            if len(self._phases) == 1:
-                raise
-            raise ConfigError(f"TRAIN.PHASES[{phase.number - 1}]: {error}") from None
+            place = f"TRAIN.PHASES[{phase.number - 1}]: " if len(self._phases) > 1 else ""
+            raise ConfigError(f"{place}{error}") from None
 
     def _enter_phase(self, epoch: int) -> bool:
         """Make parameter groups, optimiser and data-parallel wrapper of the phase of `epoch`.

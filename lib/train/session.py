@@ -228,8 +228,7 @@ def _find_start(
         return None, [] if published is None or options.load is not None else [no_state_in(published)]
     path, state = found
     defaults = as_plain(experiment.method.config())
-    current = {"config": experiment.plain, "config_hash": experiment.hash}
-    notes = check_state(state, current, world.size, options.allow_config_change, defaults)
+    notes = check_state(state, {"config": experiment.plain}, world.size, options.allow_config_change, defaults)
     if options.load is not None:
         notes.append(f"--load {options.load} is not used, since the training goes on from {path.name}")
     return path, [*notes, f"state: {path}"]
