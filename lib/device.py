@@ -61,11 +61,9 @@ def _unsupported() -> str:
     major, minor = torch.cuda.get_device_capability(0) if built else (0, 0)
     if not built or any(code // 10 == major and code % 10 <= minor for code in built):
         return ""
-    return (
-        f"{torch.cuda.get_device_name(0)} has compute capability {major}.{minor}, and PyTorch for CUDA "
-        f"{torch.version.cuda} none of its code (only {', '.join(f'{c // 10}.{c % 10}' for c in built)}): README, "
-        "another CUDA"
-    )
+    codes = ", ".join(f"{c // 10}.{c % 10}" for c in built)
+    lacking = f"PyTorch for CUDA {torch.version.cuda} none of its code (only {codes}): README, another CUDA"
+    return f"{torch.cuda.get_device_name(0)} has compute capability {major}.{minor}, and {lacking}"
 
 
 def _no_gpu_reason() -> str:
@@ -78,10 +76,8 @@ def _no_gpu_reason() -> str:
     if DRIVER.is_file():
         found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", DRIVER.read_text())
         driver = f"NVIDIA's driver {found[0]}" if found else "an NVIDIA driver"
-        return (
-            f"{driver} is there, but PyTorch for CUDA {torch.version.cuda} finds no GPU: the driver is too old for it "
-            "(README, another CUDA), or the container was started without GPUs"
-        )
+        cause = "the driver is too old for it (README, another CUDA), or the container was started without GPUs"
+        return f"{driver} is there, but PyTorch for CUDA {torch.version.cuda} finds no GPU: {cause}"
     return "PyTorch finds no GPU on this machine"
 
 

@@ -211,19 +211,17 @@ def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
     Args:
         environment: Variables of torchrun.
     """
-    size = int(environment.get("WORLD_SIZE", "1"))
     if not listens_on_all_interfaces(environment):
         return []
-    port = environment.get("MASTER_PORT")
+    size, place = int(environment.get("WORLD_SIZE", "1")), f"port {environment.get('MASTER_PORT')} of every interface"
     if int(environment.get("LOCAL_WORLD_SIZE", size)) < size:
+        others = "every process on the interface of its host's name, without passwords: use a private network"
         return [
-            f"network: node 0 ({environment.get('MASTER_ADDR')}) listens on port {port} of every interface (torchrun's "
-            "store), and every process on the interface of its host's name, without passwords: use a private network"
+            f"network: node 0 ({environment.get('MASTER_ADDR')}) listens on {place} (torchrun's store), and {others}"
         ]
-    return [
-        f"network: torchrun itself listens on port {port} of every interface, without a password; the processes listen "
-        "on 127.0.0.1 alone, as all does with --nproc_per_node of tracking/train.py and --threads of tracking/test.py"
-    ]
+    others = "as all does with --nproc_per_node of tracking/train.py and --threads of tracking/test.py"
+    own = f"torchrun itself listens on {place}, without a password"
+    return [f"network: {own}; the processes listen on 127.0.0.1 alone, {others}"]
 
 
 def stop(world: World) -> None:

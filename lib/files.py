@@ -171,14 +171,13 @@ def _left_behind(folder: Path, ending: str) -> dict[str, list[Path]]:
 
 def _may_run(process: str) -> bool:
     """True unless there is no process of that number on this machine; always on Windows, where asking interrupts it."""
-    if sys.platform == "win32":
-        return True
     try:
-        os.kill(int(process), 0)
+        if sys.platform != "win32":
+            os.kill(int(process), 0)
     except ProcessLookupError:
         return False
-    except (ValueError, OSError):
-        return True
+    except (ValueError, OSError):  # no number, or a process of another user
+        pass
     return True
 
 

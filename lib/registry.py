@@ -91,9 +91,8 @@ class Registry(Generic[T]):
             return self._parts[name.lower()]
         except KeyError:
             known = sorted(self._names.values())
-            raise UnknownNameError(
-                f"unknown {self.kind} {name!r}{self._hint(name) or suggest(name, known)} (known: {', '.join(known)})"
-            ) from None
+            hint = self._hint(name) or suggest(name, known)
+            raise UnknownNameError(f"unknown {self.kind} {name!r}{hint} (known: {', '.join(known)})") from None
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._parts

@@ -218,8 +218,8 @@ class Comparison:
         about = METRICS[scores.variant].about
         notes = [f"{self.title}: {len(scores.names)} sequences, metric variant {scores.variant} ({about})"]
         if left_out:
-            count = f"{len(left_out)} sequences that some tracker has no result for"
-            notes.append(f"left out: {count}: {', '.join(left_out)}")
+            missing = f"{len(left_out)} sequences that some tracker has no result for: {', '.join(left_out)}"
+            notes.append(f"left out: {missing}")
         for (tracker, name), reason in unscored.items():
             notes.append(f"left out: {name} of {tracker} cannot be scored: {reason}")
         return [*notes, *(f"note: {run.name}: {run.scores.note}" for run in self.runs if run.scores.note)]

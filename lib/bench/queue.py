@@ -29,6 +29,7 @@ from lib.bench.results import Result
 from lib.command import EXIT_REASON, RESTARTS
 from lib.distributed import meet
 
+_meet = cache(meet)
 STORE_TIMEOUT = timedelta(days=7)
 REPORT_SECONDS, POLL_SECONDS, LOG_SECONDS = 0.5, 0.1, 15.0
 DONE = "done"
@@ -103,13 +104,8 @@ def join_team(purpose: str) -> Team:
         return Team(HashStore())
     rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     local = int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", size))
-    store = PrefixStore(f"evaluation/{purpose}", _launcher_store())
+    store = PrefixStore(f"evaluation/{purpose}", _meet(STORE_TIMEOUT))
     return Team(store, rank, size, *local, int(environment.get(RESTARTS, "0")), environment.get(EXIT_REASON, ""))
-
-
-@cache
-def _launcher_store() -> Store:
-    return meet(STORE_TIMEOUT)
 
 
 @dataclass

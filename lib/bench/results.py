@@ -233,22 +233,6 @@ class ResultFolder:
             write_column(scores_file, result.scores.tolist())
         write_boxes(self.boxes_file(result.name), regions, self.box_format, result.marks)
 
-    def read(self, name: str, exact: bool = False) -> Boxes:
-        """Read the boxes of one run.
-
-        Args:
-            name: Of the run.
-            exact: Read the copy with all digits.
-
-        Returns:
-            [N, 4] boxes x, y, w, h, image pixels.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ResultFileError: It cannot be read.
-        """
-        return read_boxes(exact_file(self.path, name) if exact else self.boxes_file(name))
-
     def seconds(self, name: str) -> NDArray[np.float64]:
         """Read the times of one run.
 
@@ -268,11 +252,11 @@ class ResultFolder:
             video: The run.
             start: Position of the frame that tracking starts on.
         """
-        if not self.boxes_file(video.name).is_file() or not exact_file(self.path, video.name).is_file():
+        if not self.boxes_file(video.name).is_file():
             return False
         try:
-            boxes = self.read(video.name, exact=True)
-        except ValueError:
+            boxes = read_boxes(exact_file(self.path, video.name))
+        except (FileNotFoundError, ValueError):
             return False
         return len(boxes) == len(video) and bool(np.allclose(boxes[start], video.boxes_xywh[start], rtol=0, atol=1e-3))
 

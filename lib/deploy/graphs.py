@@ -210,15 +210,13 @@ def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "
             for file in (path, path.with_name(f"{path.name}.data")):
                 file.unlink(missing_ok=True)
             path = path.with_suffix(".xml")
-        tensors = {"inputs": graph.inputs, "outputs": graph.outputs}
-        found[GRAPH_NAMES[method]] = {"file": path.name} | {
-            kind: {
-                name: {"shape": ["batch", *t.shape[1:]], "dtype": str(t.dtype).removeprefix("torch.")}
-                for name, t in named.items()
-            }
-            for kind, named in tensors.items()
-        }
+        read, given = ({k: _described(t) for k, t in named.items()} for named in (graph.inputs, graph.outputs))
+        found[GRAPH_NAMES[method]] = {"file": path.name, "inputs": read, "outputs": given}
     return found
+
+
+def _described(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": ["batch", *tensor.shape[1:]], "dtype": str(tensor.dtype).removeprefix("torch.")}
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -254,11 +252,8 @@ def load_graphs(
     Returns:
         The loaded graphs by entry point.
     """
-    return {
-        method: load_graph(folder / description[name]["file"], runtime, threads, dtype)
-        for method, name in GRAPH_NAMES.items()
-        if name in description
-    }
+    files = {m: folder / description[name]["file"] for m, name in GRAPH_NAMES.items() if name in description}
+    return {method: load_graph(file, runtime, threads, dtype) for method, file in files.items()}
 
 
 class _EngineCall:

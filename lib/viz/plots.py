@@ -100,9 +100,7 @@ def _line_plot(lines: Sequence[Line], marker: str = "") -> tuple[Figure, Axes]:
         label = line.label if line.score is None else f"[{line.score:.1f}] {line.label}"
         style = STYLES[(i // 8) % len(STYLES)] + marker if len(line.x) > 1 else "o"
         depth = 3 + len(lines) - rank
-        drawn += axes.plot(
-            line.x, line.y, style, color=colour(i), label=label, linewidth=2.0, markersize=4, zorder=depth
-        )
+        drawn += axes.plot(line.x, line.y, style, color=colour(i), label=label, linewidth=2, markersize=4, zorder=depth)
     _legend(figure, drawn, columns)
     return figure, axes
 
@@ -243,11 +241,9 @@ def inline_svg(figure: Figure, label: str) -> str:
     import matplotlib
 
     _take_words_as_they_are(figure)
-    buffer = io.StringIO()
+    buffer, unsigned = io.StringIO(), {"Date": None, "Creator": None}
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
-        figure.savefig(
-            buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None}
-        )
+        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata=unsigned)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -99,22 +99,16 @@ class Table:
         Args:
             bold: They are bold too, by the terminal's escape codes.
         """
-        best = self.best()
-        shown = [
-            [c.show(v) + ("*" if i in best[j] else " ") for j, (c, v) in enumerate(zip(self.columns, row, strict=True))]
-            for i, row in enumerate(self.rows)
-        ]
-        heads = [c.title + " " for c in self.columns]
-        widths = [max(len(line[j]) for line in [heads, *shown]) for j in range(len(heads))]
-        texts = [all(isinstance(row[j], str) for row in self.rows) for j in range(len(heads))]
-        padded = [
-            [v.ljust(w) if text else v.rjust(w) for v, w, text in zip(line, widths, texts, strict=True)]
-            for line in [heads, *shown]
-        ]
-        if bold:
-            for i, j in ((i, j) for j, rows in enumerate(best) for i in rows):
-                padded[i + 1][j] = f"\x1b[1m{padded[i + 1][j]}\x1b[0m"
-        lines = ["  ".join(line) for line in padded]
+        padded = []
+        for j, (column, best) in enumerate(zip(self.columns, self.best(), strict=True)):
+            cells = [column.show(row[j]) + ("*" if i in best else " ") for i, row in enumerate(self.rows)]
+            cells = [column.title + " ", *cells]
+            width, is_text = max(map(len, cells)), all(isinstance(row[j], str) for row in self.rows)
+            cells = [cell.ljust(width) if is_text else cell.rjust(width) for cell in cells]
+            for i in best if bold else ():
+                cells[i + 1] = f"\x1b[1m{cells[i + 1]}\x1b[0m"
+            padded.append(cells)
+        lines = ["  ".join(line) for line in zip(*padded, strict=True)]
         title = [self.title] if self.title else []
         return "\n".join([*title, lines[0].rstrip(), "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
 
@@ -140,7 +134,7 @@ class Table:
 
     def json(self) -> str:
         """A list of objects, one per row, full precision."""
-        rows = [
-            {c.title: None if is_missing(v) else v for c, v in zip(self.columns, row, strict=True)} for row in self.rows
-        ]
+        titles = [column.title for column in self.columns]
+        cells = ([None if is_missing(value) else value for value in row] for row in self.rows)
+        rows = [dict(zip(titles, row, strict=True)) for row in cells]
         return json.dumps({"title": self.title, "rows": rows}, indent=1) + "\n"

@@ -263,13 +263,9 @@ def multistart_note(scores: Scores) -> str | None:
     lengths, runs = scores.thresholds[EAO], scores.weights[EAO].sum(axis=0)
     if runs[0] == 0:
         longest = int((scores.weights[CURVE].sum(axis=0) > 0).sum())
-        return (
-            f"EAO is 0 because no run is longer than {longest} frames: it averages run lengths {lengths[0]:.0f} to "
-            f"{lengths[-1]:.0f} (metric options low and high)"
-        )
+        span = f"run lengths {lengths[0]:.0f} to {lengths[-1]:.0f} (metric options low and high)"
+        return f"EAO is 0 because no run is longer than {longest} frames: it averages {span}"
     if (runs == 0).any():
-        return (
-            f"no run is {lengths[np.argmin(runs > 0)]:.0f} frames long; lengths from there to {lengths[-1]:.0f} count "
-            "as 0 in EAO, as in the toolkit (metric options low and high)"
-        )
+        rest = f"lengths from there to {lengths[-1]:.0f} count as 0 in EAO, as in the toolkit"
+        return f"no run is {lengths[np.argmin(runs > 0)]:.0f} frames long; {rest} (metric options low and high)"
     return None

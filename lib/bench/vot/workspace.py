@@ -44,11 +44,9 @@ EXPERIMENTS = {"unsupervised": ("depthtrack", "vot2018_lt"), "multistart": ("vot
 """Benchmarks of a kind of experiment: the title of its stack says which; another one stands for the first, unless the
 run lengths depend on it."""
 TEMPLATES = {
-    "depthtrack": "Depthtrack_workspace",
-    "vot2018_lt": "VOT2018LT_workspace",
-    "vot_rgbd22": "VOT22RGBD_workspace",
+    "depthtrack": "Depthtrack_workspace", "vot2018_lt": "VOT2018LT_workspace", "vot_rgbd22": "VOT22RGBD_workspace",
     **dict.fromkeys(SUPERVISED, "VOT2018_workspace"),
-}
+}  # fmt: skip
 TIMEOUT_SECONDS = 600
 TOOLKIT_VERSIONS = ("0.7.3", "0.7.4")
 

@@ -83,6 +83,6 @@ def test_names_of_the_published_tester_of_gdstrack_are_an_option(tmp_path: Path)
     folder.write(Result("car", BOXES, np.ones(2), np.ones(2)))
     assert (tmp_path / "test_car.txt").read_text().startswith("10.750,-3.900,40.500,20.250\n")
     assert not (tmp_path / "car.txt").exists()
-    np.testing.assert_allclose(folder.read("car"), BOXES, atol=1e-3)
+    np.testing.assert_allclose(read_boxes(folder.boxes_file("car")), BOXES, atol=1e-3)
     with pytest.raises(ValueError, match="--result_format vot: GTOT needs one like float_space"):
         get_benchmark("gtot").with_format("vot")
