@@ -352,34 +352,28 @@ class FolderFiles:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._listed: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        self._listed: dict[str, dict[str, bool]] = {}
 
-    def names(self, folder: str = "") -> frozenset[str]:
+    def names(self, folder: str = "") -> list[str]:
         """Names of the files in a sub-folder; "" is the result folder."""
-        return self._list(folder)[0]
+        return [name for name, is_file in self._list(folder).items() if is_file]
 
     def first(self, *keys: str) -> Path | None:
         """The first of several files, by their paths below the folder, that is there."""
         for key in keys:
             folder, _, name = key.rpartition("/")
-            if name in self._list(folder)[0]:
+            if self._list(folder).get(name):
                 return self.path / key
         return None
 
-    def _list(self, folder: str) -> tuple[frozenset[str], frozenset[str]]:
-        """Names of files and of folders; none where there is no such folder."""
+    def _list(self, folder: str) -> dict[str, bool]:
+        """Name -> True for a file, False for a folder or a link to nothing; empty where there is no such folder."""
         if folder not in self._listed:
+            self._listed[folder] = {}
             above, _, name = folder.rpartition("/")
-            files: set[str] = set()
-            folders: set[str] = set()
-            if not folder or name in self._list(above)[1]:
+            if not folder or self._list(above).get(name) is False:
                 with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path / folder) as entries:
-                    for entry in entries:
-                        if entry.is_dir():
-                            folders.add(entry.name)
-                        elif entry.is_file():  # no link to nothing
-                            files.add(entry.name)
-            self._listed[folder] = frozenset(files), frozenset(folders)
+                    self._listed[folder] = {entry.name: entry.is_file() for entry in entries}
         return self._listed[folder]
 
 

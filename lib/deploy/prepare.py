@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lib.data import Frame, Normalise
 from lib.deploy.cuda_graphs import GraphedCall
-from lib.deploy.engines import TORCH, Engine, EngineError, LoadedGraph, get_engine
+from lib.deploy.engines import ENGINES, TORCH, Engine, EngineError, LoadedGraph, get_engine
 from lib.deploy.graphs import check_parity, engine_runtime, load_graphs, network_graphs, write_graphs
 from lib.deploy.quantise import CalibrationClip, calibrate, quantise
 from lib.files import write_text
@@ -138,7 +138,7 @@ def prepare(tracker: Tracker, inference: Inference = PLAIN) -> Tracker:
     return AutocastTracker(tracker, "cpu" if first is None else first.device.type, inference.dtype)
 
 
-def _compute_by_engine(tracker: Tracker, inference: Inference) -> OneStreamTracker:
+def _compute_by_engine(tracker: Tracker, inference: Inference) -> Tracker:
     """The tracker computed by graphs that an earlier start left in `inference.folder`, or by new ones."""
     exportable, engine = checked_export(tracker, inference)
     kept, parent = inference.folder, None
@@ -153,22 +153,11 @@ def _compute_by_engine(tracker: Tracker, inference: Inference) -> OneStreamTrack
             kept.parent.mkdir(parents=True, exist_ok=True)
             parent = kept.parent
     with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        found, values = export(exportable, folder, inference)
+        exports = Exports(exportable, Path(name))
+        found = exports.prepare(inference)
         if kept is not None:
-            _keep_graphs(folder, values, kept)
+            exports.keep(engine.name, kept)
         return found
-
-
-def _keep_graphs(folder: Path, values: Mapping[str, Any], kept: Path) -> None:
-    """Rename a folder of graphs to where the next start finds it; remove the oldest ones, and those of killed runs."""
-    with suppress(OSError):  # another process was quicker, or the disk is full
-        write_text(folder / GRAPHS_FILE, json.dumps(values))
-        folder.rename(kept)
-        newest = sorted(kept.parent.glob(f"*/{GRAPHS_FILE}"), key=lambda file: -file.stat().st_mtime)
-        killed = [f for f in kept.parent.glob("tmp*") if f.stat().st_mtime < time.time() - LONGEST_EXPORT]
-        for old in [*(file.parent for file in newest[KEPT_FOLDERS:]), *killed]:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def prepare_for_rollout(tracker: T) -> T:
@@ -303,19 +292,24 @@ class Exports:
         Args:
             engine: Its name.
         """
-        found = get_engine(engine)
-        return 0.0 if found is None or found.int8 in self._written else self._seconds
+        return 0.0 if engine == TORCH or ENGINES[engine].int8 in self._written else self._seconds
 
     def keep(self, engine: str, kept: Path) -> None:
-        """Leave the graphs of an engine for the next start, in an `Inference.folder`.
+        """Leave the graphs of an engine for the next start; the oldest ones, and those of killed runs, are removed.
 
         Args:
-            engine: Its name.
-            kept: In the folder that all graphs are below.
+            engine: Its name, not that of PyTorch.
+            kept: The `Inference.folder`, in the folder that all graphs are below.
         """
-        found = get_engine(engine)
-        if found is not None and (written := self._written.get(found.int8)) is not None:
-            _keep_graphs(written.folder, {"graphs": written.graphs}, kept)
+        written = self._written.get(ENGINES[engine].int8)
+        with suppress(OSError):  # another process was quicker, or the disk is full
+            if written is not None:
+                write_text(written.folder / GRAPHS_FILE, json.dumps({"graphs": written.graphs}))
+                written.folder.rename(kept)
+            newest = sorted(kept.parent.glob(f"*/{GRAPHS_FILE}"), key=lambda file: -file.stat().st_mtime)
+            killed = [f for f in kept.parent.glob("tmp*") if f.stat().st_mtime < time.time() - LONGEST_EXPORT]
+            for old in [*(file.parent for file in newest[KEPT_FOLDERS:]), *killed]:
+                shutil.rmtree(old, ignore_errors=True)
 
     def prepare(self, inference: Inference) -> Tracker:
         """The tracker computed in one way.

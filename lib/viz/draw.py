@@ -29,10 +29,8 @@ def rgb(hex_colour: str) -> tuple[int, int, int]:
     Raises:
         ValueError: It does not have the form #RRGGBB.
     """
-    value = hex_colour.lstrip("#")
-    if len(value) != 6:
-        raise ValueError(f"{hex_colour!r} is not a colour of the form #RRGGBB")
-    return int(value[:2], 16), int(value[2:4], 16), int(value[4:], 16)
+    red, green, blue = bytes.fromhex(hex_colour.lstrip("#"))
+    return red, green, blue
 
 
 @dataclass(frozen=True, slots=True)

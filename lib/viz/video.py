@@ -56,10 +56,7 @@ def video_tracks(video: Video, boxes: Mapping[str, Boxes], colours: Mapping[str,
     known = video.visible & video.valid
     for i, (name, given) in enumerate(boxes.items()):
         rows = np.full((frames, 4), np.nan)
-        given = given[:frames]
-        if given.shape[1] == 8:
-            given = corners_to_xywh(given)
-        rows[: len(given)] = given
+        rows[: len(given)] = corners_to_xywh(given[:frames]) if given.shape[1] == 8 else given[:frames]
         overlap = np.where(known, iou_xywh(rows, video.boxes_xywh), np.nan)
         tracks.append(Track(name, (colours or {}).get(name, colour(i)), rows, overlap))
     return tracks
