@@ -134,11 +134,7 @@ class TrackedFrame:
 
 
 def track_frames(
-    session: TrackerSession,
-    grabs: Iterator[Grab],
-    first: Frame,
-    boxes_xywh: Sequence[Sequence[float]],
-    name: str = "video",
+    session: TrackerSession, grabs: Iterator[Grab], first: Frame, boxes_xywh: Sequence[Sequence[float]], name: str
 ) -> Iterator[TrackedFrame]:
     """Track targets from `first` through the rest of `grabs`.
 

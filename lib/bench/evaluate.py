@@ -354,11 +354,7 @@ def prepare_results(job: EvalJob, sequences: Sequence[BenchmarkVideo], console: 
 
 
 def finish_results(
-    job: EvalJob,
-    sequences: Sequence[BenchmarkVideo],
-    failures: dict[str, str],
-    unscored: dict[str, str],
-    seconds: float,
+    job: EvalJob, sequences: list[BenchmarkVideo], failures: dict[str, str], unscored: dict[str, str], seconds: float
 ) -> Scored | None:
     """After everything is tracked, score it and finish the manifest.
 
