@@ -123,17 +123,15 @@ class Paths:
             return found
         own, set_path = self._own(spec.key), self.settings.get(spec.key)
         looked = " or ".join(str(p) for p in self.candidates(spec) if p.suffix != ".zip" or own)
-        general = self.settings.get("data_dir")
-        general_origin = general.origin if general is not None else "the defaults"
-        origin = own.origin if own is not None else f"data_dir, from {general_origin}"
-        outranked = ""
+        general = self.settings["data_dir"].origin if "data_dir" in self.settings else "the defaults"
+        origin = own.origin if own is not None else f"data_dir, from {general}"
         if set_path is not None and own is None:
-            outranked = f" ({set_path.origin} says {set_path.path}, but {general_origin} outranks it)"
+            origin += f" ({set_path.origin} says {set_path.path}, but {general} outranks it)"
         places = [path for path in self.candidates(spec) if path.parent.is_dir()]
         alike = [p for path in places for p in path.parent.iterdir() if p.name.lower() == path.name.lower()]
         other_case = f" (there is {alike[0]}: upper and lower case count)" if alike else ""
         raise MissingPathError(
-            f"data set {spec.key!r} ({spec.description}) is not at {looked}{other_case}, set by {origin}{outranked}. "
+            f"data set {spec.key!r} ({spec.description}) is not at {looked}{other_case}, set by {origin}. "
             f"Expected layout: {spec.layout}. "
             f"Set it by `{spec.key}: FOLDER` in {local_yaml_path()}, by the environment variable {spec.variable}, "
             "or its parent by --data_dir."

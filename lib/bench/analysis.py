@@ -107,17 +107,14 @@ class ResultSource:
                 near = next(p for p in path.absolute().parents if p.is_dir())
                 there = f"{near} has {listed(sorted(p.name for p in near.iterdir())) or 'nothing'}"
                 raise FileNotFoundError(f"{path}: no such folder or archive (results of {self.label}); {there}")
-            here = _found_in(path, sequences) if path.is_dir() else 0
-            found = {"": [path]}
-            if not here:
-                found = unpack(path, sequences, Path(mkdtemp(dir=scratch)))
-            elif here < len(sequences):  # files may have other toolkits' spellings
+            found, here = {"": [path]}, _found_in(path, sequences) if path.is_dir() else 0
+            if here < len(sequences):  # an archive, a folder of folders, or files with other toolkits' spellings
                 other = unpack(path, sequences, Path(mkdtemp(dir=scratch)))
-                if len(other) == 1 and _found_in(next(iter(other.values()))[0], sequences) > here:
+                if not here or (len(other) == 1 and _found_in(next(iter(other.values()))[0], sequences) > here):
                     found = other
             if len(self.folders) > 1 and len(found) > 1:
-                trackers = ", ".join(found)
-                raise ValueError(f"{path}: results of several trackers ({trackers}) cannot be a run of {self.label}")
+                several = f"results of several trackers ({', '.join(found)})"
+                raise ValueError(f"{path}: {several} cannot be a run of {self.label}")
             for name, folders in found.items():
                 runs.setdefault(name if len(self.folders) == 1 else "", []).extend(folders)
         unnamed = self.label == self._usual_label(self.folders[0])

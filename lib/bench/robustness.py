@@ -19,12 +19,6 @@ from lib.data import Corruption, Degradation, Modality
 from lib.files import write_text
 from lib.viz import Cell, Column, Line, Table, inline_svg, level_plot, render_page, save_figure
 
-KEPT = "In brackets: the mean over the range of levels, in percent of the score on clean frames. "
-NOTE_ON_DROPS = (
-    "The frame that tracking starts on keeps both images, except at 1: there the modality does not exist. Frames that "
-    "lack an image at a low rate lack it at every higher one."
-)
-NOTE = "The frame that tracking starts on stays clean. Random numbers follow from sequence, frame and seed."
 SECOND = {Modality.RGBT: "thermal", Modality.RGBD: "depth", Modality.RGBE: "events", Modality.RGB: "second"}
 """Name of the second picture."""
 
@@ -227,8 +221,8 @@ def write_robustness(found: Robustness, folder: Path, title: str = "") -> Path:
         figure = level_plot(lines, curves[0].sweep.axis, label, f"{heading} - {found.benchmark}")
         save_figure(figure, folder / f"robustness_{kind}")
         tables[f"robustness_{kind}"] = table = robustness_table(found, kind)
-        svg, note = inline_svg(figure, f"{kind} robustness"), KEPT + (NOTE_ON_DROPS if kind == "drop" else NOTE)
-        kinds.append({"title": heading, "note": note, "figure": svg, "table": table})
+        svg = inline_svg(figure, f"{kind} robustness")
+        kinds.append({"title": heading, "drops": kind == "drop", "figure": svg, "table": table})
     columns = [Column("Tracker"), Column("Frames"), Column("Level", 2), *(Column(v, 2) for v in found.labels.values())]
     rows: list[list[Cell]] = []
     for c in found.curves:
