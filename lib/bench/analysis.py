@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from lib.bench import report
 from lib.bench.benchmarks import Benchmark, BenchmarkVideo, get_benchmark
 from lib.bench.metrics import (
     METRICS,
@@ -27,15 +28,6 @@ from lib.bench.metrics import (
     reliability,
 )
 from lib.bench.packs import archive_stem, unpack
-from lib.bench.report import (
-    TrackerRun,
-    build_report,
-    by_attribute,
-    comparison_tables,
-    export,
-    on_common_sequences,
-    size_bias,
-)
 from lib.bench.result_files import Floats, ResultFileError, read_column, read_rows
 from lib.bench.results import MANIFEST, FolderFiles, find_results, read_manifest, read_scorable
 from lib.bench.run_differences import OTHER_FILES
@@ -182,7 +174,7 @@ class Comparison:
     """
 
     title: str
-    runs: Sequence[TrackerRun]
+    runs: Sequence[report.TrackerRun]
     sequences: Sequence[BenchmarkVideo]
     videos: Sequence[Video] = ()
 
@@ -199,12 +191,12 @@ class Comparison:
     @property
     def attributes(self) -> dict[str, list[str]]:
         """Attribute -> compared sequences that have it."""
-        return by_attribute(self.sequences, self.runs[0].scores.names)
+        return report.by_attribute(self.sequences, self.runs[0].scores.names)
 
     @property
     def tables(self) -> dict[str, Table]:
         """File stem -> table; "sequences" has a row per sequence."""
-        return comparison_tables(self.runs, self.attributes)
+        return report.comparison_tables(self.runs, self.attributes)
 
     @property
     def notes(self) -> list[str]:
@@ -239,15 +231,16 @@ class Comparison:
         Returns:
             The page.
         """
-        heading, attributes = title or f"{self.runs[0].name} on {self.title}", self.attributes
+        runs, attributes = self.runs, self.attributes
+        heading = title or f"{runs[0].name} on {self.title}"
         with errors_name(folder):
-            export(self.runs, attributes, folder, self.title)
-            return build_report(heading, self.title, self.runs, self.videos, attributes, training_log, folder, about)
+            report.export(runs, attributes, folder, self.title)
+            return report.build_report(heading, self.title, runs, self.videos, attributes, training_log, folder, about)
 
 
 def load_runs(
     sources: Iterable[ResultSource], sequences: Sequence[BenchmarkVideo], scoring: Scoring, skip_missing: bool = False
-) -> list[TrackerRun]:
+) -> list[report.TrackerRun]:
     """Read and score every tracker's results on the same sequences.
 
     Args:
@@ -276,7 +269,7 @@ def load_runs(
 
 def _load_unpacked(
     sources: Sequence[ResultSource], sequences: Sequence[BenchmarkVideo], scoring: Scoring, skip_missing: bool
-) -> list[TrackerRun]:
+) -> list[report.TrackerRun]:
     """As `load_runs`, of folders."""
     if len({s.label for s in sources}) != len(sources):
         raise ValueError(f"two trackers have the same label: {', '.join(s.label for s in sources)} (use LABEL=FOLDER)")
@@ -298,7 +291,7 @@ def _load_unpacked(
         raise FileNotFoundError(f"no sequence has a result of every tracker ({', '.join(map(str, folders))})")
     shown = len(folders) * len(kept) >= MANY_RESULTS
     steps = track(sources, "results", console=Console(stderr=True), disable=not shown)
-    return on_common_sequences([_load_run(source, kept, scoring) for source in steps])
+    return report.on_common_sequences([_load_run(source, kept, scoring) for source in steps])
 
 
 def _unused(folder: Path, used: Container[Path]) -> str:
@@ -308,7 +301,7 @@ def _unused(folder: Path, used: Container[Path]) -> str:
     return f"; files of no sequence are there: {listed(names)}" if names else ""
 
 
-def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring: Scoring) -> TrackerRun:
+def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring: Scoring) -> report.TrackerRun:
     """Boxes of a tracker's first folder, and scores over all of its folders."""
     scores: list[Scores] = []
     boxes: dict[str, Boxes] = {}
@@ -326,7 +319,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
                     boxes[result.name][list(result.passes[0])] = rows[: len(result.passes[0])]
                 if result.gt_corners is not None:
                     continue  # a box around a turned target says nothing of its size
-                bias = size_bias(boxes[result.name], result.gt_xywh)
+                bias = report.size_bias(boxes[result.name], result.gt_xywh)
                 if bias is not None:
                     size_biases[result.name] = bias
                 if result.confidence is not None and boxes[result.name].shape == result.gt_xywh.shape:
@@ -345,7 +338,7 @@ def _load_run(source: ResultSource, sequences: Sequence[BenchmarkVideo], scoring
     fps = manifest.get("timing", {}).get("tracker_fps") or measured
     frames = np.concatenate(rated, axis=1) if rated else np.empty((2, 0))
     rating = reliability(*frames) if len(np.unique(frames[0])) > 1 else None  # one number in all frames is no score
-    return TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, size_biases, rating)
+    return report.TrackerRun(source.label, boxes, whole, manifest, fps, parameters, published, size_biases, rating)
 
 
 def _rated(result: SequenceResult, boxes_xywh: Boxes) -> Floats:

@@ -10,19 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.metrics import failure_frame
+from lib.bench.report import tables
 from lib.bench.report.comparison import TrackerRun, by_attribute, on_common_sequences, ranked
 from lib.bench.report.figures import attribute_figure, curve_figures, sequence_figure, training_lines
-from lib.bench.report.tables import (
-    TABLES,
-    attribute_table,
-    comparison_tables,
-    headline_table,
-    origin_table,
-    paired_table,
-    sequence_table,
-    summary,
-    write_tables,
-)
 from lib.data import Video
 from lib.files import write_text
 from lib.viz import PLOTS, Player, colour, inline_svg, render_page, save_figure, training_plot, video_tracks
@@ -69,7 +59,7 @@ def build_report(
         figures = [inline_svg(training_plot(name, lines), f"{name} of the training") for name, lines in panels]
         training = {"log": training_log.name, "figures": figures}
     worst, best = _players(runs, {video.name: video for video in sequences}, colours)
-    table = sequence_table(runs)
+    table = tables.sequence_table(runs)
     values = scores.per_sequence()
     lowest_first = sorted(table.rows, key=lambda row: values[str(row[0])])
     known = [run for run in runs if run.manifest]
@@ -80,11 +70,11 @@ def build_report(
         "subject": subject.name,
         "colours": colours,
         "cards": _cards(runs),
-        "headline": headline_table(runs, "Scores in percent"),
+        "headline": tables.headline_table(runs, "Scores in percent"),
         "about": about,
         "curves": [inline_svg(figure, f"{kind} curves") for kind, figure in curve_figures(runs).items()],
-        "pairs": paired_table([(subject, run) for run in runs[1:]]) if runs[1:] and scores.names[1:] else None,
-        "attributes": attribute_table(runs, attributes) if attributes else None,
+        "pairs": tables.paired_table([(subject, run) for run in runs[1:]]) if runs[1:] and scores.names[1:] else None,
+        "attributes": tables.attribute_table(runs, attributes) if attributes else None,
         "radar": radar and inline_svg(radar, "scores by attribute"),
         "scatter": scatter and inline_svg(scatter, "scores of two trackers by sequence"),
         "worst": worst,
@@ -92,8 +82,8 @@ def build_report(
         "links": {player.title: f"video-{i}" for i, player in enumerate([*worst, *best])},
         "sequence_scores": replace(table, rows=lowest_first),
         "training": training,
-        "origins": origin_table(known) if known else None,
-        "manifests": {run.name: summary(run.manifest) for run in runs},
+        "origins": tables.origin_table(known) if known else None,
+        "manifests": {run.name: tables.summary(run.manifest) for run in runs},
     }
     path = out / "report.html" if out.suffix != ".html" else out
     write_text(path, render_page(TEMPLATES / "report.html", context))
@@ -163,13 +153,13 @@ def export(
     The runs must be on the same sequences (`on_common_sequences`). Tables and plots of an earlier report that this one
     lacks are deleted, so that no file next to the page is of other trackers.
     """
-    written = write_tables(comparison_tables(runs, attributes), folder)
+    written = tables.write_tables(tables.comparison_tables(runs, attributes), folder)
     curves = curve_figures(runs, title)
     figures = {f"{kind}_plot": curves.get(kind) for kind in PLOTS}
     figures |= {"attribute_radar": attribute_figure(runs, attributes), "sequence_scatter": sequence_figure(runs)}
     for stem, figure in figures.items():
         written += [] if figure is None else save_figure(figure, folder / stem)
-    for stems, endings in ((TABLES, (".csv", ".tex", ".json")), (figures, (".png", ".pdf"))):
+    for stems, endings in ((tables.TABLES, (".csv", ".tex", ".json")), (figures, (".png", ".pdf"))):
         for path in (folder / f"{stem}{ending}" for stem in stems for ending in endings):
             if path not in written:
                 path.unlink(missing_ok=True)
