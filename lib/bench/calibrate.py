@@ -192,8 +192,7 @@ def calibrate_scores(samples: ConfidenceSamples, about: dict[str, Any]) -> Calib
     held = np.zeros(len(samples.raw))
     for fold in range(folds):
         out = samples.videos % folds == fold
-        fit = fit_calibration(samples.select(~out), {})
-        held[out] = fit(samples.features[torch.from_numpy(out)]).numpy()
+        held[out] = fit_calibration(samples.select(~out), {})(samples.features[torch.from_numpy(out)]).numpy()
     own = samples.natural
     raw, calibrated = (reliability(scores[own], samples.overlaps[own]) for scores in (samples.raw, held))
     assert raw is not None

@@ -188,8 +188,7 @@ class MedianFlowTracker(Tracker):
         for i, (before, after) in enumerate(zip(state.grey, grey, strict=True)):
             moved = self._moved(before, after, state.boxes_xywh[i].numpy())
             if moved is not None:
-                boxes[i] = torch.from_numpy(moved[0])
-                scores[i] = moved[1]
+                boxes[i], scores[i] = torch.from_numpy(moved[0]), moved[1]
         return FlowState(grey, boxes), Prediction(boxes.clone(), scores)
 
     def _moved(

@@ -256,8 +256,7 @@ class WorkQueue:
         doing = ", ".join(self._claims) or "no sequence"
         self._post("message", "", f"worker {self.team.rank} ended ({reason}) while tracking {doing}{tail}")
         for name in again:
-            slot = store.add("slots", 1) - 1
-            store.set(f"returned/{slot}", self._claims.pop(name).partition("/")[2])
+            store.set(f"returned/{store.add('slots', 1) - 1}", self._claims.pop(name).partition("/")[2])
             store.add("returned", 1)
         for name in twice:
             self.failed(name, f"its worker ended twice ({reason})")

@@ -254,12 +254,8 @@ class Runner:
         try:
             while rows or ask:
                 while ask and len(rows) < self.batch:
-                    name = self.queue.take()
-                    if name is None:
-                        ask = False
-                        break
-                    entered = self._enter(name, pool)
-                    if entered is not None:
+                    ask = (name := self.queue.take()) is not None
+                    if name is not None and (entered := self._enter(name, pool)):
                         rows.append(entered[0])
                         states.append(entered[1])
                 if rows:
@@ -345,9 +341,8 @@ class Runner:
             after, prediction = self.tracker.step(state, frames)
             boxes = prediction.boxes_xywh.detach().to("cpu", torch.float64).numpy()
             scores = prediction.scores.detach().to("cpu", torch.float64).numpy()
-            corners: Floats | None = None
-            if prediction.polygons is not None:
-                corners = prediction.polygons.detach().to("cpu", torch.float64).flatten(1).numpy()
+            given = prediction.polygons
+            corners = None if given is None else given.detach().to("cpu", torch.float64).flatten(1).numpy()
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(f"{error}; a smaller --batch needs less") from error
         except Exception as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.bench import Result, ResultFileError, ResultFolder
+from lib.bench import Result, ResultFileError, ResultFolder, read_boxes
 from lib.bench.vot import format_values, is_trajectory, read_marks, read_regions, read_values
 
 BOXES = np.array([[1, 2, 30, 40], [1.23456, -2.5, 30.25, 40], [2, 3, 1e3, 5]])
@@ -27,14 +27,14 @@ def test_a_run_lies_as_the_toolkit_has_it(tmp_path: Path) -> None:
         "1.2346,-2.5000,30.2500,40.0000",
     ]
     assert (tmp_path / "a_seq/a_seq_00000007_confidence.value").read_text() == "\n0.1\n0.25\n"
-    back = results.read("a_seq_00000007")
+    back = read_boxes(results.boxes_file("a_seq_00000007"))
     np.testing.assert_allclose(back[1:], BOXES[1:], atol=6e-5)
     assert np.isnan(back[0]).all()
     scores = read_values(tmp_path / "a_seq/a_seq_00000007_confidence.value")
     assert np.isnan(scores[0])
     assert scores[1:].tolist() == [0.1, 0.25]
     assert results.seconds("a_seq_00000007").tolist() == [0.5, 0.01, 0.02]
-    np.testing.assert_array_equal(results.read("a_seq_00000007", exact=True), BOXES)
+    np.testing.assert_array_equal(read_boxes(tmp_path / "float" / "a_seq_00000007.txt"), BOXES)
 
 
 def test_the_toolkit_reads_ours_and_we_read_its_binary(tmp_path: Path) -> None:
