@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -341,10 +341,7 @@ class Trainer:
         report = Report(
             loader=loader,
             kind="step" if is_step else "epoch",
-            epoch=done.epoch,
-            epochs=done.epochs,
-            step=done.step,
-            steps=done.steps,
+            **asdict(done),
             terms=MetricAverager(state for state, _ in processes).means(),
             samples_per_second=span.samples / span.seconds * self.world.size,
             data_share=min(1.0, span.waited / span.seconds),

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass, fields, replace
 
-from lib.config import ConfigError, Train
+from lib.config import ConfigError, Train, TrainPhase
 
 STEP_GAMMA = 0.1
 
@@ -54,34 +54,31 @@ def phases_of(train: Train) -> list[Phase]:
     Raises:
         ConfigError: Phases overlap, leave a gap, do not add up to TRAIN.EPOCH, or a schedule is unusable.
     """
-    if not train.phases:
-        phases = [Phase(1, 1, train.epoch, train)]
-    else:
-        phases = []
-        first = 1
-        for i, spec in enumerate(train.phases):
-            key, last = f"TRAIN.PHASES[{i}]", train.epoch
-            if spec.start_epoch not in (None, first):
-                problem = "overlaps the phase before it" if spec.start_epoch < first else "leaves a gap before it"
-                raise ConfigError(f"{key}.START_EPOCH {spec.start_epoch} {problem}; it has to begin at epoch {first}")
-            if spec.epochs is not None:
-                last = first + spec.epochs - 1
-            elif i + 1 < len(train.phases):
-                following = train.phases[i + 1].start_epoch
-                if following is None:
-                    raise ConfigError(f"{key} needs EPOCHS, or the phase after it START_EPOCH")
-                last = following - 1
-            if last < first:
-                raise ConfigError(f"{key} has no epoch: it would begin at epoch {first} and end at {last}")
-            own = {f.name: getattr(spec, f.name) for f in fields(spec) if hasattr(train, f.name)}
-            values = {name: value for name, value in own.items() if value is not None}
-            span = train.epoch if spec.continue_schedule else last - first + 1
-            phase_train = replace(train, **values, phases=(), epoch=span)
-            start = 1 if spec.continue_schedule else first
-            phases.append(Phase(i + 1, first, last, phase_train, start, spec.eval_modules))
-            first = last + 1
-        if phases[-1].last != train.epoch:
-            raise ConfigError(f"TRAIN.PHASES end at epoch {phases[-1].last}, but TRAIN.EPOCH is {train.epoch}")
+    phases: list[Phase] = []
+    first = 1
+    for i, spec in enumerate(train.phases or (TrainPhase(),)):
+        key, last = f"TRAIN.PHASES[{i}]", train.epoch
+        if spec.start_epoch not in (None, first):
+            problem = "overlaps the phase before it" if spec.start_epoch < first else "leaves a gap before it"
+            raise ConfigError(f"{key}.START_EPOCH {spec.start_epoch} {problem}; it has to begin at epoch {first}")
+        if spec.epochs is not None:
+            last = first + spec.epochs - 1
+        elif i + 1 < len(train.phases):
+            following = train.phases[i + 1].start_epoch
+            if following is None:
+                raise ConfigError(f"{key} needs EPOCHS, or the phase after it START_EPOCH")
+            last = following - 1
+        if last < first:
+            raise ConfigError(f"{key} has no epoch: it would begin at epoch {first} and end at {last}")
+        own = {f.name: getattr(spec, f.name) for f in fields(spec) if hasattr(train, f.name)}
+        values = {name: value for name, value in own.items() if value is not None}
+        span = train.epoch if spec.continue_schedule else last - first + 1
+        phase_train = replace(train, **values, phases=(), epoch=span)
+        start = 1 if spec.continue_schedule else first
+        phases.append(Phase(i + 1, first, last, phase_train, start, spec.eval_modules))
+        first = last + 1
+    if phases[-1].last != train.epoch:
+        raise ConfigError(f"TRAIN.PHASES end at epoch {phases[-1].last}, but TRAIN.EPOCH is {train.epoch}")
     for phase in phases:
         phase.lr_factor(phase.first, 0, 1)  # an unusable schedule is an error now, not when its first step is due
     return phases
