@@ -93,10 +93,8 @@ def _jpeg_backend() -> tuple[JpegDecoder | None, str]:
             options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
             probes.append(cv2.imencode(".jpg", picture, options)[1].tobytes())
     try:
-        same = all(
-            np.array_equal(turbo(data), cast(Image, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)))
-            for data in probes
-        )
+        usual = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) for data in probes]
+        same = all(map(np.array_equal, map(turbo, probes), cast(list[Image], usual)))
     except Exception as error:  # a binding that fails on a plain JPEG is not to be used, whatever it raised
         log.warning("jpeg4py fails on a plain JPEG (%s); pictures are decoded with OpenCV", error)
         return None, f"OpenCV (jpeg4py fails: {error})"

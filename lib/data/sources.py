@@ -144,11 +144,9 @@ def _captured(source: Path | int) -> FrameSource:
     camera = isinstance(source, int)
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     if not capture.isOpened():
-        raise SourceError(
-            f"camera {source} cannot be opened; is it there, free, and may this program use it?"
-            if camera
-            else f"{source}: OpenCV cannot read this as a video; it is damaged, cut short, or no video"
-        )
+        if camera:
+            raise SourceError(f"camera {source} cannot be opened; is it there, free, and may this program use it?")
+        raise SourceError(f"{source}: OpenCV cannot read this as a video; it is damaged, cut short, or no video")
     stated, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), float(capture.get(cv2.CAP_PROP_FPS))
     length = stated if stated > 0 and not camera else None
 

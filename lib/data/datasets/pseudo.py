@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.datasets.base import Annotation, StoredDataset, positive
-from lib.data.datasets.frames import Files, FrameFiles, Listed
+from lib.data.datasets.frames import Files, Listed
 from lib.data.io import AnnotationError, number_array
 from lib.data.listing import natural_order
 from lib.data.pseudo_labels import PseudoTrack
@@ -103,19 +103,14 @@ class PseudoLabelDataset(StoredDataset):
                 f"{self.file}: {track.video}, track {track.track} has a box in frame {lost!r}, which is no picture "
                 f"among the {len(stems)} like {found.frames.store.describe(first)}"
             )
-        numbers = [i for i in rows if i is not None]
-        frames = found.frames
+        numbers, frames = [i for i in rows if i is not None], found.frames
         aux = None if frames.aux is None else _chosen(frames.aux, numbers)
-        valid = positive(track.boxes_xywh)
+        pictures, boxes = replace(frames, rgb=_chosen(frames.rgb, numbers), aux=aux), track.boxes_xywh
+        valid = positive(boxes)
         return Annotation(
-            track.boxes_xywh,
-            valid,
-            valid,
-            FrameFiles(frames.store, _chosen(frames.rgb, numbers), aux, frames.recipe),
-            object_class=found.object_class,
-            folder=found.folder,
-            qualities=track.qualities,
-        )
+            boxes, valid, valid, pictures,
+            object_class=found.object_class, folder=found.folder, qualities=track.qualities,
+        )  # fmt: skip
 
 
 def _stem(key: str) -> str:
