@@ -21,17 +21,7 @@ from typing import Any, Literal
 from easydict import EasyDict
 from torch import nn
 
-from lib.config import (
-    ConfigError,
-    ConfigWarning,
-    Tree,
-    as_plain,
-    config_hash,
-    from_tree,
-    read_tree,
-    schema,
-    take_inert,
-)
+from lib.config import ConfigError, ConfigWarning, Tree, as_plain, config_hash, from_tree, read_tree, schema, take_inert
 from lib.data import AUGMENTATIONS, COLLATES, CROP_STYLES, FRAME_SAMPLERS
 from lib.files import user_path
 from lib.methods.method import METHODS, Method

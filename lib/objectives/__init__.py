@@ -1,13 +1,6 @@
 """Ways to learn, for any network: `objective(network, batch, progress) -> Losses`."""
 
-from lib.objectives.base import (
-    Losses,
-    Objective,
-    PicturingObjective,
-    Progress,
-    SplittingObjective,
-    WeightedLosses,
-)
+from lib.objectives.base import Losses, Objective, PicturingObjective, Progress, SplittingObjective, WeightedLosses
 from lib.objectives.distillation import Distillable, DistillationObjective, Recorded
 from lib.objectives.frame_level import BoxCriterion, CellCriterion, SelfDistillation
 from lib.objectives.policies import POLICIES, MeanMaxPolicy, SequencePolicy, SoftmaxPolicy, build_policy

@@ -7,14 +7,7 @@ from torch import Tensor
 
 from lib.config import ConfigError
 from lib.methods.common import backbone_and_head, is_tracker
-from lib.methods.cstrack.config import (
-    INERT_KEYS,
-    CSTrackConfig,
-    TemplateUpdate,
-    TemporalConfig,
-    complete,
-    translate,
-)
+from lib.methods.cstrack.config import INERT_KEYS, CSTrackConfig, TemplateUpdate, TemporalConfig, complete, translate
 from lib.methods.cstrack.network import CSTrack, CSTrackOutput, MemorySize
 from lib.methods.cstrack.objective import TASKS, CSTrackCriterion, CSTrackObjective
 from lib.methods.cstrack.tracker import CSTrackRegion, CSTrackState, CSTrackTracker

@@ -57,12 +57,7 @@ class SiamAttn(SiamRPN):
     """
 
     def __init__(
-        self,
-        backbone: ResNet,
-        width: int,
-        shapes: Sequence[tuple[float, float]],
-        template_size: int,
-        search_size: int,
+        self, backbone: ResNet, width: int, shapes: Sequence[tuple[float, float]], template_size: int, search_size: int
     ) -> None:
         super().__init__(backbone, width, shapes, template_size, search_size)
         stem = backbone.conv1.out_channels

@@ -10,14 +10,7 @@ from torch import Tensor, nn
 
 from lib.methods.siamrpnpp.config import CORRELATED, cells_of
 from lib.models.backbones import ResNet
-from lib.models.heads import (
-    AdjustLayers,
-    Candidates,
-    MultiLevelProposal,
-    anchor_candidates,
-    anchor_grid,
-    centre_cells,
-)
+from lib.models.heads import AdjustLayers, Candidates, MultiLevelProposal, anchor_candidates, anchor_grid, centre_cells
 from lib.models.layers import FuseOptions, sample_pictures, with_fused_children
 
 LEVELS = 3
@@ -42,12 +35,7 @@ class SiamRPN(nn.Module):
     anchors: Tensor
 
     def __init__(
-        self,
-        backbone: ResNet,
-        width: int,
-        shapes: Sequence[tuple[float, float]],
-        template_size: int,
-        search_size: int,
+        self, backbone: ResNet, width: int, shapes: Sequence[tuple[float, float]], template_size: int, search_size: int
     ) -> None:
         super().__init__()
         self.template_size, self.search_size, self.width = template_size, search_size, width

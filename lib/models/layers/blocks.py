@@ -14,13 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention, SplitAttention, split_heads
-from lib.models.layers.fused import (
-    FuseOptions,
-    Product,
-    ResidualMlp,
-    choose_attention,
-    fused_form_of,
-)
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention, fused_form_of
 
 EPS = 1e-6
 """`eps` of layer norms."""
