@@ -37,6 +37,8 @@ KEPT = 0.98
 """Factor per frame of the largest motion of the past: after a jump, the track may be on a distractor for long."""
 FADING = 0.02
 """Logits per frame that are taken off the closest second candidate of the past, which may have become the target."""
+LEAST = 1e-4
+"""Scores are kept this far off 0 and 1 for their logits."""
 COLOURS = (12, 4, 4)
 """Bins of hue, saturation and value in a histogram of colours."""
 _GRID = (np.arange(32) + 0.5) / 32
@@ -151,12 +153,7 @@ def _histograms(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
 
 
 def measure_features(
-    region: SearchRegion,
-    found: Candidates,
-    prediction: Prediction,
-    before_xywh: Tensor,
-    memory: Tensor,
-    likeness: Tensor,
+    region: SearchRegion, found: Candidates, prediction: Prediction, last_xywh: Tensor, memory: Tensor, likeness: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Numbers of a frame that tell whether the target was found.
 
@@ -164,7 +161,7 @@ def measure_features(
 
     Args:
         region, found, prediction: Of B rows.
-        before_xywh: [B, 4] boxes of the frame before, image pixels.
+        last_xywh: [B, 4] boxes of the frame before, image pixels.
         memory: [B, 6], see `ConfidenceState`.
         likeness: [B] float64 on the CPU in 0..1, Bhattacharyya coefficient of the colours in the predicted and the
             first boxes.
@@ -184,12 +181,12 @@ def measure_features(
     shapes = boxes[..., 2:].clamp(min=1e-4).log()
     deviation = (around[..., None] * (shapes - (around[..., None] * shapes).sum(dim=1, keepdim=True)) ** 2).sum(dim=1)
     second = torch.where(apart > 1.0, scores, 0.0).amax(dim=1)
-    sizes, last = prediction.boxes_xywh[:, 2:].clamp(min=1e-3), before_xywh[:, 2:].abs().clamp(min=1e-3)
+    sizes, last = prediction.boxes_xywh[:, 2:].clamp(min=1e-3), last_xywh[:, 2:].abs().clamp(min=1e-3)
     change, length = (sizes / last).log(), last.prod(dim=1).sqrt()
-    moved = (prediction.boxes_xywh[:, :2] - before_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
+    moved = (prediction.boxes_xywh[:, :2] - last_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
     ends = torch.stack([prediction.boxes_xywh[:, :2], region.sizes_hw.flip(1) - prediction.boxes_xywh[:, :2] - sizes])
-    peak, area = _logit(top.values), sizes.log().sum(dim=1)
-    margin = _logit(second) - peak
+    peak, area = top.values.logit(LEAST), sizes.log().sum(dim=1)
+    margin = second.logit(LEAST) - peak
     now = torch.stack([peak, area, peak, moved.clamp(max=4), moved.log1p(), margin], dim=1)
     memory = torch.where(memory.isnan(), now, memory)
     rate = torch.stack([USUAL * top.values, USUAL * top.values, *[torch.full_like(peak, RECENT)] * 2], dim=1)
@@ -198,7 +195,7 @@ def measure_features(
     after = torch.cat([averages, torch.maximum(now[:, 4:], faded)], dim=1)
     columns = [
         peak,  # "peak": highest score, as a logit
-        _logit(prediction.scores.double()),  # "windowed": the tracker's own confidence
+        prediction.scores.double().logit(LEAST),  # "windowed": the tracker's own confidence
         margin,  # "second": highest score more than a side away, less the peak
         (weights * apart).sum(dim=1).log1p(),  # "spread": mean distance of all candidates from the best, by score
         deviation.sum(dim=1).sqrt(),  # "sizes": disagreement of the candidates at the best one about its size
@@ -218,13 +215,7 @@ def measure_features(
     return torch.stack(columns, dim=1), after
 
 
-def _logit(share: Tensor) -> Tensor:
-    return share.clamp(1e-4, 1 - 1e-4).logit()
-
-
-def confidence_init(
-    tracker: StagedTracker[Any, Any, Any], frames: Sequence[Frame], boxes_xywh: Tensor
-) -> ConfidenceState:
+def confidence_init(tracker: StagedTracker, frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
     """`Tracker.init` with an empty memory."""
     memory = torch.full((len(frames), 6), torch.nan, dtype=torch.float64)
     return ConfidenceState(tracker.init(frames, boxes_xywh), memory, _histograms(frames, boxes_xywh))
@@ -232,7 +223,7 @@ def confidence_init(
 
 @torch.no_grad()
 def measured_step(
-    tracker: StagedTracker[Any, Any, Any], state: ConfidenceState, frames: Sequence[Frame]
+    tracker: StagedTracker, state: ConfidenceState, frames: Sequence[Frame]
 ) -> tuple[ConfidenceState, Prediction, Tensor]:
     """A step of a tracker: the next state, its prediction with raw scores, and features [B, F]."""
     before = state.tracker
@@ -240,9 +231,8 @@ def measured_step(
     output = tracker.forward(before, region)
     after, prediction = tracker.postprocess(before, region, output)
     likeness = (_histograms(frames, prediction.boxes_xywh) * state.colours).sqrt().sum(dim=1)
-    features, memory = measure_features(
-        region, output.candidates, prediction, before.boxes_xywh, state.memory, likeness
-    )
+    given = region, output.candidates, prediction, before.boxes_xywh, state.memory, likeness
+    features, memory = measure_features(*given)
     after = tracker.update(after, frames, region, output, prediction)
     return replace(state, tracker=after, memory=memory), prediction, features
 
@@ -255,9 +245,9 @@ class ConfidenceTracker(WrappedTracker[ConfidenceState]):
         calibration: Fitted for its network.
     """
 
-    tracker: StagedTracker[Any, Any, Any]
+    tracker: StagedTracker
 
-    def __init__(self, tracker: StagedTracker[Any, Any, Any], calibration: Calibration) -> None:
+    def __init__(self, tracker: StagedTracker, calibration: Calibration) -> None:
         super().__init__(tracker)
         self.calibration = calibration
 

@@ -172,12 +172,9 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return OneStreamState(boxes_xywh, *encoded, region.padding)
 
     def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SearchRegion:
-        seen, factors, size = (
-            self.input_frames(frames),
-            self.row_values("search_factor", state),
-            self.settings.search_size,
-        )
-        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, factors, size, state.padding, self.device)
+        factors, size = self.row_values("search_factor", state), self.settings.search_size
+        around = state.boxes_xywh, factors, size, state.padding
+        crops = self.crop_style.crop_frames(self.input_frames(frames), *around, self.device)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
         return SearchRegion(crops.pixels, crops.centres, crops.sides, sizes)
 
@@ -189,12 +186,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return self.output(result.candidates, state, region, rows)
 
     def output(
-        self,
-        candidates: Candidates,
-        state: OneStreamState,
-        region: SearchRegion,
-        rows: Tensor | None = None,
-        memory: Tensor | None = None,
+        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
     ) -> TrackerOutput:
         """The head's candidates as the result of `forward`, with window and policy logits.
 
@@ -203,14 +195,13 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         Args:
             candidates: Of M search regions.
             state, region, rows: The arguments of `forward`.
-            memory: The memory after this frame, of trackers with one.
         """
         if self.online is not None and state.online is not None:
             candidates = self.online.mix(candidates, state.online, rows)
         if candidates.scores.shape[1] == 1:
-            return TrackerOutput(candidates, None, candidates.maps.get("corners"), memory)
+            return TrackerOutput(candidates, None, candidates.maps.get("corners"))
         windowed = self.apply_window(candidates, state, region, rows)
-        return TrackerOutput(candidates, windowed, windowed, memory)
+        return TrackerOutput(candidates, windowed, windowed)
 
     def postprocess(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None

@@ -64,9 +64,8 @@ class SampleMemory(State):
         rows, count = features.shape[:2]
         if capacity <= count:
             raise ValueError(f"a memory of {capacity} samples has no room besides the {count} of the first frame")
-        stores = Slots.zeros(rows, capacity, features.shape[2:], features.dtype, features.device)
-        for row in range(rows):
-            stores.read(row)[:count] = features[row]
+        room = features.new_zeros(capacity - count, *features.shape[2:])
+        stores = Slots.of(torch.cat([samples, room]) for samples in features)
         boxes = boxes_xywh.new_zeros(rows, capacity, 4)
         boxes[:, :count] = boxes_xywh
         weights = torch.zeros(rows, capacity)

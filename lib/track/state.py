@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -125,24 +125,13 @@ class Slots(list["_Store"]):
     """
 
     @classmethod
-    def zeros(
-        cls,
-        rows: int,
-        capacity: int,
-        shape: Sequence[int],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Slots:
-        """`rows` stores [capacity, *shape] of zeros."""
-        return cls(_Store(torch.zeros(capacity, *shape, dtype=dtype, device=device)) for _ in range(rows))
+    def of(cls, stores: Iterable[Tensor]) -> Slots:
+        """A store per row, each [capacity, ...] of memory of its own."""
+        return cls(map(_Store, stores))
 
     def read(self, row: int) -> Tensor:
         """A row's store [capacity, ...]; in the newest state it is no copy, so it must not be written to."""
         return self[row].read()
-
-    def gather(self, rows: Sequence[int]) -> Tensor:
-        """A copy of some rows' stores, [R, capacity, ...]."""
-        return torch.stack([self.read(row) for row in rows])
 
     def write(self, rows: Sequence[int], slots: Sequence[int], values: Tensor) -> Slots:
         """Slots with one slot written in each of these rows.

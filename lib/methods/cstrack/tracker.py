@@ -114,7 +114,7 @@ class CSTrackTracker(OneStreamTracker):
         at_start = region.steps == 0
         first = to_device(at_start, self.device) if region.memory is not None and bool(at_start.any()) else None
         result = self.network.locate(state.template_of(rows), self.normalise(region.crops), region.memory, first)
-        return self.output(result.candidates, state, region, rows, result.memory)
+        return replace(self.output(result.candidates, state, region, rows), memory=result.memory)
 
     def postprocess(
         self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None

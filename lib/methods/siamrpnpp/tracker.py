@@ -95,17 +95,12 @@ class SiamRPNTracker(OneStreamTracker):
         return torch.exp((1 - changes) * (strength.to(sizes) if isinstance(strength, Tensor) else strength))
 
     def output(
-        self,
-        candidates: Candidates,
-        state: OneStreamState,
-        region: SearchRegion,
-        rows: Tensor | None = None,
-        memory: Tensor | None = None,
+        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
     ) -> TrackerOutput:
         """As `OneStreamTracker.output`, with the map ``penalties`` [M, N]."""
         penalty_k = self.setting("penalty_k", state, rows)
         penalties = self.penalties(candidates.boxes, cast("SizedRegion", region), penalty_k)
-        return super().output(candidates.with_maps(penalties=penalties), state, region, rows, memory)
+        return super().output(candidates.with_maps(penalties=penalties), state, region, rows)
 
     def apply_window(
         self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None

@@ -87,22 +87,26 @@ def test_rows_that_are_due_are_updated_in_one_batch() -> None:
     assert update_rows(state, torch.zeros(3, dtype=torch.bool), update) is state
 
 
+def stacked(slots: Slots, rows: list[int]) -> torch.Tensor:
+    return torch.stack([slots.read(row) for row in rows])
+
+
 def test_a_written_slot_is_new_in_the_new_state_and_old_in_the_old_one() -> None:
-    first = Slots.zeros(2, 3, (2,))
+    first = Slots.of(torch.zeros(2, 3, 2).unbind())
     second = first.write([0, 1], [1, 2], torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
     third = second.write([0], [1], torch.full((1, 2), 5.0))
-    assert third.gather([0, 1])[..., 0].tolist() == [[0, 5, 0], [0, 0, 2]]
-    assert second.gather([0, 1])[..., 0].tolist() == [[0, 1, 0], [0, 0, 2]]
-    assert first.gather([0, 1])[..., 0].tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert third.gather([0])[..., 0].tolist() == [[0, 5, 0]]
+    assert stacked(third, [0, 1])[..., 0].tolist() == [[0, 5, 0], [0, 0, 2]]
+    assert stacked(second, [0, 1])[..., 0].tolist() == [[0, 1, 0], [0, 0, 2]]
+    assert stacked(first, [0, 1])[..., 0].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert stacked(third, [0])[..., 0].tolist() == [[0, 5, 0]]
 
 
 def test_two_rows_of_one_store_part_when_one_is_written() -> None:
-    one = Slots.zeros(1, 2, ())
+    one = Slots.of([torch.zeros(2)])
     both = Slots([*one, *one])
     after = both.write([0, 1], [0, 0], torch.tensor([3.0, 4.0]))
-    assert after.gather([0, 1]).tolist() == [[3, 0], [4, 0]]
-    assert both.gather([0, 1]).tolist() == [[0, 0], [0, 0]]
+    assert stacked(after, [0, 1]).tolist() == [[3, 0], [4, 0]]
+    assert stacked(both, [0, 1]).tolist() == [[0, 0], [0, 0]]
 
 
 # Trackers under the real runner
@@ -127,7 +131,7 @@ class SampleTracker(Tracker[MovingState]):
 
     def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> MovingState:
         count = len(frames)
-        samples = Slots.zeros(count, self.capacity, self.shape)
+        samples = Slots.of(torch.zeros(self.capacity, *self.shape) for _ in range(count))
         return MovingState(
             boxes_xywh, sequence_keys(frames, boxes_xywh), torch.zeros(count, dtype=torch.int64), samples
         )
@@ -216,9 +220,9 @@ def test_a_state_is_left_as_it_was_by_a_step() -> None:
     state = tracker.init([video.read_frame(0)], torch.tensor([[4.0, 5.0, 8.0, 6.0]], dtype=torch.float64))
     with torch.no_grad():
         state, _ = tracker.step(state, [video.read_frame(1)])
-        before = state.samples.gather([0]).clone()
+        before = stacked(state.samples, [0]).clone()
         _, first = tracker.step(state, [video.read_frame(2)])
-        assert torch.equal(state.samples.gather([0]), before)
+        assert torch.equal(stacked(state.samples, [0]), before)
         _, again = tracker.step(state, [video.read_frame(2)])
     assert torch.equal(first.boxes_xywh, again.boxes_xywh)
 
