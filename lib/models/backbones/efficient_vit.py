@@ -6,15 +6,13 @@ read to its fifth stage: 0.9 M parameters, small enough for one CPU core. Its ma
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.backbones.one_stream_vit import OneStreamViT, ViTOptions
-from lib.models.layers.conv_norm import folded
-from lib.models.layers.fused import FuseOptions, fused_form_of
+from lib.models.layers.fused import fused_form_of
+from lib.models.layers.stem import FusedConvStem
 
 STAGES = ((1, 16, 3, 1, 1), (6, 24, 3, 2, 2), (6, 40, 5, 2, 2), (6, 80, 3, 2, 3), (6, 112, 5, 1, 3))
 """Expansion, channels, kernel, stride of the first block, and blocks of each stage behind the first convolution."""
@@ -92,25 +90,7 @@ class EfficientStem(nn.Module):
         return x.flatten(2).transpose(1, 2)
 
 
-@fused_form_of(EfficientStem, portable=True)
-class FusedEfficientStem(nn.Module):
-    """Batch norms inside the convolutions; it normalises pixels itself, since padding is zero after normalisation."""
-
-    def __init__(self, stem: EfficientStem, options: FuseOptions) -> None:
-        super().__init__()
-        self.dtype, self.normalise, self.reads_pixels = options.dtype, options.pixels, options.pixels is not None
-        self.stem = copy.deepcopy(stem)
-        for layer in self.stem.modules():
-            if isinstance(layer, SameConvolution):
-                weight, bias = folded(layer.conv, layer.bn)
-                layer.conv.weight, layer.conv.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
-                layer.bn = nn.Identity()
-        self.stem.to(memory_format=torch.channels_last)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """image [B, 3, H, W], float or uint8 pixels -> [B, (H / 8) * (W / 8), width]."""
-        x = image if self.normalise is None else self.normalise(image)
-        return self.stem(x).to(self.dtype)
+fused_form_of(EfficientStem, portable=True)(FusedConvStem)
 
 
 class EfficientViT(OneStreamViT):

@@ -5,7 +5,6 @@ Names of modules are those of published checkpoints.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, replace
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.layers.fused import Convolution, FuseOptions, Product
+from lib.models.layers.fused import Convolution, FuseOptions, Product, fuse_module, with_fused_children
 from lib.ranges import Count, CountOrNone, Positive
 
 
@@ -42,9 +41,9 @@ class NormConvolution(nn.Module):
         layers = nn.GroupNorm(groups, inputs), nn.SiLU(), nn.Identity(), nn.Conv2d(inputs, outputs, 3, padding=1)
         self.block = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, inputs, g, g] -> [B, outputs, g, g]."""
-        return self.block(x)
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """x [B, inputs, g, g] -> [B, outputs, g, g], plus a shortcut of that shape."""
+        return self.block(x) if shortcut is None else self.block(x) + shortcut
 
 
 class NoiseTerm(nn.Module):
@@ -91,8 +90,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x [B, inputs, g, g], embedding [B, width] of the noise level -> [B, outputs, g, g]."""
-        hidden = self.block1(x) + self.noise_func(embedding)
-        return self.block2(hidden) + self.res_conv(x)
+        return self.block2(self.block1(x, self.noise_func(embedding)), self.res_conv(x))
 
 
 class Stage(nn.Module):
@@ -181,11 +179,11 @@ class DenoisingUNet(nn.Module):
         self.ups = nn.ModuleList(ups)
         self.final_conv = NormConvolution(now, width, groups)
         self.final_conv2 = NormConvolution(width, width, groups)
-        self.norm = nn.GroupNorm(groups, width)
+        self.norm: nn.Module = nn.GroupNorm(groups, width)
         reduction = 2 ** scales[-1]
-        self.conv_GAT = nn.Conv2d(level_channels, level_channels, reduction, stride=reduction)
-        self.conv_11 = nn.Conv2d(widths[-1] + level_channels, widths[-1], 1)
-        self.norm1 = nn.GroupNorm(groups, widths[-1])
+        self.conv_GAT: nn.Module = nn.Conv2d(level_channels, level_channels, reduction, stride=reduction)
+        self.conv_11: nn.Module = nn.Conv2d(widths[-1] + level_channels, widths[-1], 1)
+        self.norm1: nn.Module = nn.GroupNorm(groups, widths[-1])
 
     def embed(self, level: Tensor) -> Tensor:
         """Embedding of noise levels.
@@ -198,7 +196,7 @@ class DenoisingUNet(nn.Module):
         """
         return self.noise_level_mlp(level)
 
-    def forward(self, maps: Tensor, visible: Tensor, graph: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, visible: Tensor, graph: Tensor, embedding: Tensor | None = None) -> Tensor:
         """Denoise.
 
         Args:
@@ -217,23 +215,26 @@ class DenoisingUNet(nn.Module):
             skips.append(x)
         for layer in self.mid:
             x = layer(x, embedding)
-        x = self.norm1(x + self.conv_11(torch.cat([x, self.conv_GAT(graph)], dim=1)))
+        x = self.norm1(self.with_graph(x, self.conv_GAT(graph)))
         for layer in self.ups:
             x = layer(x if isinstance(layer, Resize) else torch.cat([x, skips.pop()], dim=1), embedding)
-        return self.norm(self.final_conv2(self.final_conv(x) + visible))
+        return self.norm(self.final_conv2(self.final_conv(x, visible)))
+
+    def with_graph(self, x: Tensor, graph: Tensor) -> Tensor:
+        """The map x [B, C, g, g], plus what a product makes of it and the graph's [B, level_channels, g, g]."""
+        return x + self.conv_11(torch.cat([x, graph], dim=1))
 
 
-class FusedConvolution(nn.Module):
+class FusedConvolution(NormConvolution):
     """A `NormConvolution` for inference. constant: [outputs], added everywhere."""
 
     def __init__(self, layer: NormConvolution, options: FuseOptions, constant: Tensor | None = None) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         weight, bias = (layer.block[3].get_parameter(name) for name in ("weight", "bias"))
-        self.norm = copy.deepcopy(layer.block[0]).to(options.dtype)
+        self.norm = fuse_module(layer.block[0], options)
         self.convolution = Convolution(weight, bias if constant is None else bias + constant, options)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """x [B, inputs, g, g] -> [B, outputs, g, g], plus a shortcut of that shape."""
         return self.convolution(F.silu(self.norm(x), inplace=True), shortcut)
 
 
@@ -252,14 +253,14 @@ class FusedStage(nn.Module):
         self.norm: nn.Module | None = None
         if isinstance(stage.attn, MapAttention):
             attn = stage.attn
-            self.norm = copy.deepcopy(attn.norm).to(options.dtype)
+            self.norm = fuse_module(attn.norm, options)
             # There is one head, and the weights of a place sum to one: what follows the mixing may come before it.
             weight, out = attn.qkv.weight.flatten(1), attn.out.weight.flatten(1)
             values = (out.double() @ weight[-len(out) :].double()).to(weight.dtype)
             bias = F.pad(attn.out.get_parameter("bias"), (len(weight) - len(out), 0))
             self.qkv = Product(torch.cat([weight[: -len(out)], values]), bias, options)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: None = None) -> Tensor:
         """As `Stage.forward`, of the one noise level."""
         x = self.second(self.first(x), x if self.shortcut is None else self.shortcut(x))
         if self.norm is None:
@@ -270,8 +271,8 @@ class FusedStage(nn.Module):
         return x.add_(mixed.permute(0, 3, 1, 2))
 
 
-class FusedUNet(nn.Module):
-    """A `DenoisingUNet` for inference at one noise level; maps are channels-last.
+class FusedUNet(DenoisingUNet):
+    """A `DenoisingUNet` for inference at one noise level, without an embedding of it; maps are channels-last.
 
     Args:
         unet: The network.
@@ -280,7 +281,7 @@ class FusedUNet(nn.Module):
     """
 
     def __init__(self, unet: DenoisingUNet, options: FuseOptions, embedding: Tensor) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         scale = 0
 
         def fused(layer: nn.Module) -> nn.Module:
@@ -290,46 +291,23 @@ class FusedUNet(nn.Module):
             sized = replace(options, grid=max(1, options.grid >> scale))
             if isinstance(layer, Stage):
                 return FusedStage(layer, sized, embedding)
-            if isinstance(layer, Resize):
-                scale += 0 if layer.up else 1
-                return FusedResize(layer, sized)
-            return Convolution(layer.get_parameter("weight"), layer.get_parameter("bias"), sized)
+            if not isinstance(layer, Resize):
+                return Convolution(layer.get_parameter("weight"), layer.get_parameter("bias"), sized)
+            scale += 0 if layer.up else 1
+            twin, conv = with_fused_children(layer, sized), layer.conv
+            twin._modules["conv"] = Convolution(conv.weight, conv.bias, sized, stride=conv.stride[0])
+            return twin
 
         self.downs = nn.ModuleList(fused(layer) for layer in unet.downs)
         self.mid = nn.ModuleList(fused(layer) for layer in unet.mid)
         small = replace(options, grid=max(1, options.grid >> scale))
         self.ups = nn.ModuleList(fused(layer) for layer in unet.ups)
-        self.graph = copy.deepcopy(unet.conv_GAT).to(options.dtype)
+        self.conv_GAT, self.norm, self.norm1 = (fuse_module(m, options) for m in (unet.conv_GAT, unet.norm, unet.norm1))
         # The sum of the map and its product is one product.
-        joint = unet.conv_11.weight.detach().clone()
+        joint = unet.conv_11.get_parameter("weight").detach().clone()
         joint[:, : joint.shape[0], 0, 0] += torch.eye(joint.shape[0], device=joint.device)
-        self.joint = Convolution(joint, unet.conv_11.bias, small)
-        self.norm, self.norm1 = (copy.deepcopy(norm).to(options.dtype) for norm in (unet.norm, unet.norm1))
-        self.final, self.final2 = (FusedConvolution(c, options) for c in (unet.final_conv, unet.final_conv2))
+        self.conv_11 = Convolution(joint, unet.conv_11.get_parameter("bias"), small)
+        self.final_conv, self.final_conv2 = (FusedConvolution(c, options) for c in (unet.final_conv, unet.final_conv2))
 
-    def forward(self, maps: Tensor, visible: Tensor, graph: Tensor) -> Tensor:
-        """As `DenoisingUNet.forward`, of the one noise level."""
-        x = self.downs[0](maps.contiguous(memory_format=torch.channels_last))
-        skips = [x]
-        for layer in self.downs[1:]:
-            x = layer(x)
-            skips.append(x)
-        for layer in self.mid:
-            x = layer(x)
-        x = self.norm1(self.joint(torch.cat([x, self.graph(graph)], dim=1)))
-        for layer in self.ups:
-            x = layer(x if isinstance(layer, FusedResize) else torch.cat([x, skips.pop()], dim=1))
-        return self.norm(self.final2(self.final(x, visible)))
-
-
-class FusedResize(nn.Module):
-    """A `Resize` for inference."""
-
-    def __init__(self, layer: Resize, options: FuseOptions) -> None:
-        super().__init__()
-        self.up = layer.up
-        self.convolution = Convolution(layer.conv.weight, layer.conv.bias, options, stride=1 if layer.up else 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As `Resize.forward`."""
-        return self.convolution(F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else x)
+    def with_graph(self, x: Tensor, graph: Tensor) -> Tensor:
+        return self.conv_11(torch.cat([x, graph], dim=1))

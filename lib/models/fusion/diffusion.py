@@ -211,7 +211,7 @@ class FusedDiffusion(nn.Module):
     def __init__(self, diffusion: Diffusion, options: FuseOptions) -> None:
         super().__init__()
         (time, _), *_ = diffusion.times()
-        embedding = diffusion.unet.embed(diffusion.level(time).to(diffusion.unet.norm.weight))
+        embedding = diffusion.unet.embed(diffusion.level(time).to(diffusion.unet.norm.get_parameter("weight")))
         self.unet = FusedUNet(diffusion.unet, options, embedding)
 
     def forward(self, conditions: Conditions, noise: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ template alone is part of `encode_template`, so that trackers do it once per tar
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection, sine_pos_embed
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention, fused_form_of
+from lib.models.layers.blocks import AfterAttention, FeedForward
+from lib.models.layers.fused import FuseOptions, choose_attention, fuse_module, fused_form_of
 
 TEMPLATE, SEARCH = "1", "2"
 
@@ -163,7 +163,7 @@ class FeatureFusion(nn.Module):
 
 @fused_form_of(FeatureFusion)
 class FusedFeatureFusion(nn.Module):
-    """A `FeatureFusion` for inference: position embeddings and biases inside the products, sums in place."""
+    """A `FeatureFusion` for inference: position embeddings and biases inside the products."""
 
     def __init__(self, fusion: FeatureFusion, options: FuseOptions) -> None:
         super().__init__()
@@ -174,17 +174,17 @@ class FusedFeatureFusion(nn.Module):
         self.queries = PosEmbedProjection([(attn, QUERY)], pos_embeds[SEARCH], options)
         self.memory = PosEmbedProjection([(attn, KEY), (attn, VALUE)], pos_embeds[TEMPLATE], options)
         self.attend = choose_attention(options, attn.in_proj_weight.device)
-        self.after = _AfterAttention(attn, last.norm1, options)
-        self.feed = _Feed(last.linear1, last.linear2, last.norm2, options)
-        self.norm = copy.deepcopy(fusion.get_submodule("decoder.norm")).to(options.dtype)
+        self.after = AfterAttention(attn.out_proj, last.norm1, options)
+        self.feed = FeedForward(last.linear1, last.linear2, last.norm2, options, "relu")
+        self.norm = fuse_module(fusion.get_submodule("decoder.norm"), options)
 
     def encode_template(self, template: Tensor) -> Tensor:
-        """As `FeatureFusion.encode_template`; overwrites the tokens that it is given."""
+        """As `FeatureFusion.encode_template`."""
         return cast("FusedEncoderLayer", self.layers[0]).self_attend(TEMPLATE, template)
 
     def forward(self, template: Tensor, search: Tensor) -> Tensor:
-        """As `FeatureFusion.forward`; overwrites the search tokens that it is given."""
-        z, x = template.clone(), search
+        """As `FeatureFusion.forward`."""
+        z, x = template, search
         for i, layer in enumerate(cast("list[FusedEncoderLayer]", self.layers)):
             z = layer.self_attend(TEMPLATE, z) if i else z
             z, x = layer(z, layer.self_attend(SEARCH, x))
@@ -210,17 +210,17 @@ class FusedEncoderLayer(nn.Module):
             self.own[branch] = PosEmbedProjection(parts, pos_embeds[branch], options)
             parts = [(across[branch], QUERY), (across[other], KEY), (across[other], VALUE)]
             self.across[branch] = PosEmbedProjection(parts, pos_embeds[branch], options)
-            self.after_own[branch] = _AfterAttention(own[branch], part(f"norm{branch}1"), options)
-            self.after_across[branch] = _AfterAttention(across[branch], part(f"norm{branch}2"), options)
+            self.after_own[branch] = AfterAttention(own[branch].out_proj, part(f"norm{branch}1"), options)
+            self.after_across[branch] = AfterAttention(across[branch].out_proj, part(f"norm{branch}2"), options)
             ends = (part(f"linear{branch}1"), part(f"linear{branch}2"), part(f"norm{branch}3"))
-            self.feed[branch] = _Feed(*ends, options)
+            self.feed[branch] = FeedForward(*ends, options, "relu")
 
     def self_attend(self, branch: str, x: Tensor) -> Tensor:
-        """As `EncoderLayer.self_attend`, in place."""
+        """As `EncoderLayer.self_attend`."""
         return self.after_own[branch](x, self.attend(*self.own[branch](x)))
 
     def forward(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-attention of both branches, in place.
+        """Cross-attention of both branches.
 
         Args:
             z: Template tokens [B, Nz, C].
@@ -234,29 +234,3 @@ class FusedEncoderLayer(nn.Module):
         z = self.after_across[TEMPLATE](z, self.attend(z_queries, x_keys, x_values))
         x = self.after_across[SEARCH](x, self.attend(x_queries, z_keys, z_values))
         return self.feed[TEMPLATE](z), self.feed[SEARCH](x)
-
-
-class _AfterAttention(nn.Module):
-    """Output projection, sum and norm; the stream is overwritten."""
-
-    def __init__(self, attn: PosEmbedAttention, norm: nn.Module, options: FuseOptions) -> None:
-        super().__init__()
-        self.proj = Product(attn.out_proj.weight, attn.out_proj.bias, options)
-        self.norm = copy.deepcopy(norm).to(options.dtype)
-
-    def forward(self, stream: Tensor, mixed: Tensor) -> Tensor:
-        """stream [B, N, C], mixed [B, heads, N, d] -> [B, N, C]."""
-        return self.norm(stream.add_(self.proj(mixed.transpose(1, 2).flatten(2))))
-
-
-class _Feed(nn.Module):
-    """Perceptron, sum and norm; the tokens are overwritten."""
-
-    def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, options: FuseOptions) -> None:
-        super().__init__()
-        self.mlp = ResidualMlp.of_linears(up, down, options, "relu")
-        self.norm = copy.deepcopy(norm).to(options.dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, N, C] -> [B, N, C]."""
-        return self.norm(self.mlp(x, x))

@@ -56,7 +56,9 @@ class AdjacencyGenerator(nn.Module):
         Returns:
             [B, N, N] bool, `neighbours` of each row True.
         """
-        return chosen(rank(*self.similarities(tokens), self.threshold), self.neighbours)
+        ranking = rank(*self.similarities(tokens), self.threshold)
+        places = ranking.topk(min(self.neighbours, ranking.shape[2]), dim=2, sorted=False).indices
+        return torch.zeros_like(ranking, dtype=torch.bool).scatter_(2, places, True)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Neighbours.
@@ -89,14 +91,8 @@ def rank(product: Tensor, cosine: Tensor, threshold: float) -> Tensor:
     return similar.softmax(dim=2) + mean
 
 
-def chosen(ranking: Tensor, count: int) -> Tensor:
-    """The largest entries of each row [B, N, N], as bool."""
-    places = ranking.topk(min(count, ranking.shape[2]), dim=2, sorted=False).indices
-    return torch.zeros_like(ranking, dtype=torch.bool).scatter_(2, places, True)
-
-
 @fused_form_of(AdjacencyGenerator)
-class FusedAdjacency(nn.Module):
+class FusedAdjacency(AdjacencyGenerator):
     """An `AdjacencyGenerator` for inference, in float32 whatever the format of the tokens: ranks are close together.
 
     In half formats, where single neighbours change anyway, the projections are joined:
@@ -106,7 +102,7 @@ class FusedAdjacency(nn.Module):
     row: Tensor
 
     def __init__(self, generator: AdjacencyGenerator, options: FuseOptions) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.neighbours, self.threshold = generator.neighbours, generator.threshold
         exact = replace(options, dtype=torch.float32)
         first, second = generator.linear1, generator.linear2
@@ -120,17 +116,14 @@ class FusedAdjacency(nn.Module):
         self.first = Product((w2.t() @ w1).float(), (w2.t() @ b1).float(), exact)
         self.register_buffer("row", torch.cat([w1.t() @ b2, (b1 @ b2)[None]]).float(), persistent=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """As `AdjacencyGenerator.forward`."""
+    def similarities(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         tokens = tokens.float()
         unit = F.normalize(tokens, dim=2)
-        cosine = unit @ unit.transpose(1, 2)
         if self.joined:
             product = self.first(tokens) @ tokens.transpose(1, 2) + (tokens @ self.row[:-1, None] + self.row[-1])
         else:
             product = self.first(tokens) @ self.second(tokens).transpose(1, 2) * self.scale
-        selected = chosen(rank(product, cosine, self.threshold), self.neighbours)
-        return selected | selected.transpose(1, 2)
+        return product, unit @ unit.transpose(1, 2)
 
 
 class GraphAttention(nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, CrossAttention, PosEmbedProjection
-from lib.models.layers.blocks import Mlp, trunc_normal_linears
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention
+from lib.models.layers.blocks import AfterAttention, FeedForward, Mlp, trunc_normal_linears
+from lib.models.layers.fused import FuseOptions, Product, choose_attention, fuse_module
 
 
 class SpatialCompactLayer(nn.Module):
@@ -72,7 +71,7 @@ class SpatialCompactModule(nn.Module):
 
 
 class FusedSpatialCompact(nn.Module):
-    """A `SpatialCompactModule` for inference: projections that read the same tokens are one product; sums are in place.
+    """A `SpatialCompactModule` for inference: projections that read the same tokens are one product.
 
     Args:
         module: The module.
@@ -89,21 +88,19 @@ class FusedSpatialCompact(nn.Module):
         self.of_rgb = PosEmbedProjection([(ahead, QUERY)], pos_embed, options)
         self.of_aux = PosEmbedProjection([(ahead, KEY), (ahead, VALUE), (back, QUERY)], pos_embed, options)
         self.of_new_rgb = PosEmbedProjection([(back, KEY), (back, VALUE)], pos_embed, options)
-        self.proj, self.proj_det = (Product(a.proj.weight, a.proj.bias, options) for a in (ahead, back))
-        self.mlp = ResidualMlp.of_linears(layer.MLP.fc1, layer.MLP.fc2, options)
-        d = layer.MLP_det
+        norm, d = layer.get_submodule, layer.MLP_det
+        self.after, self.after_det = (
+            AfterAttention(attn.proj, norm(name), options) for attn, name in ((ahead, "norm2"), (back, "norm2_det"))
+        )
+        self.feed = FeedForward(layer.MLP.fc1, layer.MLP.fc2, norm("norm3"), options, "gelu")
         self.up = Product(d.fc1.weight, d.fc1.bias, options, "gelu")
         self.down = Product(2 * d.fc2.weight.detach(), 2 * d.fc2.bias.detach(), options)
-        for name in ("norm2", "norm2_det", "norm3", "norm3_det", "norm_final"):
-            self.add_module(name, copy.deepcopy(layer.get_submodule(name)).to(options.dtype))
+        self.norm_det, self.norm_final = (fuse_module(norm(name), options) for name in ("norm3_det", "norm_final"))
 
     def forward(self, rgb: Tensor, aux: Tensor, pos_embed: Tensor) -> Tensor:
-        """As `SpatialCompactLayer.forward`, with the pos_embed that it was made for; overwrites both streams."""
-        norm = self.get_submodule
+        """As `SpatialCompactLayer.forward`, with the pos_embed that it was made for."""
         (asking,), (keys, values, queries) = self.of_rgb(rgb), self.of_aux(aux)
-        mixed = self.attend(asking, keys, values)
-        rgb = norm("norm2")(rgb.add_(self.proj(mixed.transpose(1, 2).flatten(2))))
-        mixed = self.attend(queries, *self.of_new_rgb(rgb))
-        aux = norm("norm2_det")(aux.add_(self.proj_det(mixed.transpose(1, 2).flatten(2))))
-        rgb, aux = norm("norm3")(self.mlp(rgb, rgb)), norm("norm3_det")(self.down(self.up(aux)))
-        return norm("norm_final")(joined(rgb, aux, self.prompts))
+        rgb = self.after(rgb, self.attend(asking, keys, values))
+        aux = self.after_det(aux, self.attend(queries, *self.of_new_rgb(rgb)))
+        rgb, aux = self.feed(rgb), self.norm_det(self.down(self.up(aux)))
+        return self.norm_final(joined(rgb, aux, self.prompts))

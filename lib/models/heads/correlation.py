@@ -128,17 +128,8 @@ class DepthwiseHead(nn.Module):
         return self.head(self.correlation(kernels, search))
 
 
-class RegionProposal(nn.Module):
-    """Scores and box changes of all anchors from one level."""
-
-    def __init__(self, width: int, anchors: int) -> None:
-        super().__init__()
-        self.cls = DepthwiseHead(width, 2 * anchors)
-        self.loc = DepthwiseHead(width, 4 * anchors)
-
-
 class MultiLevelProposal(nn.Module):
-    """A `RegionProposal` per level; their results are mixed with learned weights (SiamRPN++, eq. 2).
+    """Scores and box changes of all anchors from each level, mixed with learned weights (SiamRPN++, eq. 2).
 
     Args:
         levels: Number of levels; the first one is called `rpn2` as the backbone's layer is.
@@ -150,13 +141,14 @@ class MultiLevelProposal(nn.Module):
         super().__init__()
         self.levels = levels
         for i in range(levels):
-            self.add_module(f"rpn{i + 2}", RegionProposal(width, anchors))
+            heads = {"cls": DepthwiseHead(width, 2 * anchors), "loc": DepthwiseHead(width, 4 * anchors)}
+            self.add_module(f"rpn{i + 2}", nn.ModuleDict(heads))
         self.cls_weight, self.loc_weight = nn.Parameter(torch.ones(levels)), nn.Parameter(torch.ones(levels))
 
     def branches(self) -> list[DepthwiseHead]:
         """cls and loc of every level in turn."""
-        levels = [cast("RegionProposal", self.get_submodule(f"rpn{i + 2}")) for i in range(self.levels)]
-        return [branch for level in levels for branch in (level.cls, level.loc)]
+        names = [f"rpn{i + 2}.{kind}" for i in range(self.levels) for kind in ("cls", "loc")]
+        return [cast("DepthwiseHead", self.get_submodule(name)) for name in names]
 
     def encode_template(self, template: Sequence[Tensor]) -> Tensor:
         """Kernels of all branches, once per target.

@@ -6,7 +6,7 @@ Boxes are x, y, w, h in crop pixels. Features come in two levels, of strides 8 a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,19 +58,6 @@ class IoUFeatures:
     coarse: Tensor
     origins: tuple[Tensor, Tensor] | None = None
     reach: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BoxLayer:
-    """Linear layer behind the pooling of a level, for bins as `LevelPooling` gives them.
-
-    Attributes:
-        hidden: [N, R, P * P * C] -> hidden units [N, R, C] before their ReLU, batch norm included.
-        back: Its adjoint, without the bias.
-    """
-
-    hidden: Product
-    back: Product
 
 
 class IoUNet(nn.Module):
@@ -170,21 +157,13 @@ class IoUNet(nn.Module):
             first = torch.where(low > 0, low + 2, -torch.inf)
             reach.append(torch.cat([first, torch.where(low + side < cells, low + side - 3, torch.inf)], dim=1) * stride)
         near = self.features(*levels)
-        limits = torch.cat(
-            [torch.maximum(*(r[:, :2] for r in reach)), torch.minimum(*(r[:, 2:] for r in reach))], dim=1
-        )
+        least, most = torch.maximum(*(r[:, :2] for r in reach)), torch.minimum(*(r[:, 2:] for r in reach))
+        limits = torch.cat([least, most], dim=1)
         return IoUFeatures(near.fine, near.coarse, (origins[0], origins[1]), limits.to(fine.device))
 
     @torch.no_grad()
     def refine(
-        self,
-        modulation: Tensor,
-        fine: Tensor,
-        coarse: Tensor,
-        boxes_xywh: Tensor,
-        steps: int,
-        step_length: float,
-        decay: float = 1.0,
+        self, modulation: Tensor, fine: Tensor, coarse: Tensor, boxes_xywh: Tensor, *ascent: Any
     ) -> tuple[Tensor, Tensor]:
         """Boxes after some steps of `ascend`.
 
@@ -194,12 +173,13 @@ class IoUNet(nn.Module):
         Args:
             modulation: [N, 2, C].
             fine, coarse: Feature levels [N, C, H, W].
-            boxes_xywh, steps, step_length, decay: See `ascend`.
+            boxes_xywh: See `ascend`.
+            ascent: Its steps, length and decay.
 
         Returns:
             Boxes [N, R, 4] and scores [N, R], see `ascend`.
         """
-        ascent = boxes_xywh.to(modulation), steps, step_length, decay
+        ascent = boxes_xywh.to(modulation), *ascent
         if fine.device.type != "cpu":
             return self.ascend(modulation, self.features(fine, coarse), *ascent)[:2]
         features = self.features_near(fine, coarse, boxes_xywh)
@@ -213,13 +193,7 @@ class IoUNet(nn.Module):
     @without_autocast
     @torch.no_grad()
     def ascend(
-        self,
-        modulation: Tensor,
-        features: IoUFeatures,
-        boxes_xywh: Tensor,
-        steps: int,
-        step_length: float,
-        decay: float = 1.0,
+        self, modulation: Tensor, features: IoUFeatures, boxes_xywh: Tensor, steps: int, length: float, decay: float = 1
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes after steps of gradient ascent on their scores, in eval mode; no graph is recorded.
 
@@ -228,8 +202,8 @@ class IoUNet(nn.Module):
         Args:
             modulation, features, boxes_xywh: See `forward`.
             steps: Their number, one at least.
-            step_length: Factor of the gradient in the first step.
-            decay: Factor of the step length after each step.
+            length: Factor of the gradient in the first step.
+            decay: Factor of the length after each step.
 
         Returns:
             Boxes [N, R, 4], scores [N, R] of the boxes before the last step, and the hull [N, 4] x1, y1, x2, y2 of all
@@ -248,28 +222,33 @@ class IoUNet(nn.Module):
             low = torch.addcmul(extent * -0.5, place, norm)
             visited += [low, low + extent]
             bins, backward = pool(low, extent)
-            hidden = torch.cat([layer.hidden(x.flatten(2)) for layer, x in zip(layers, bins, strict=True)], dim=2)
+            hidden = torch.cat([layer(x.flatten(2)) for (layer, _), x in zip(layers, bins, strict=True)], dim=2)
             grad_hidden = ((hidden > 0) * out.weight).split(self.width, dim=2)
-            grad_bins = [layer.back(x).view_as(b) for layer, x, b in zip(layers, grad_hidden, bins, strict=True)]
+            grad_bins = [back(x).view_as(b) for (_, back), x, b in zip(layers, grad_hidden, bins, strict=True)]
             grad_low, grad_extent = backward(grad_bins)
-            place = torch.addcmul(place, norm, grad_low, value=step_length)
-            size = torch.addcmul(size, extent, grad_extent.sub(grad_low, alpha=0.5), value=step_length)
-            step_length *= decay
+            place = torch.addcmul(place, norm, grad_low, value=length)
+            size = torch.addcmul(size, extent, grad_extent.sub(grad_low, alpha=0.5), value=length)
+            length *= decay
         extent = size.exp()
         corners = torch.stack(visited)
         hull = torch.cat([corners.amin(dim=(0, 2)), corners.amax(dim=(0, 2))], dim=1)
         scores = out(hidden.relu()).squeeze(2)
         return torch.cat([place * norm - extent / 2, extent], dim=2), scores, hull
 
-    def box_layers(self, options: FuseOptions | None = None) -> list[BoxLayer]:
-        """The layers behind the pooling of both levels, made of the present weights."""
+    def box_layers(self, options: FuseOptions | None = None) -> list[tuple[Product, Product]]:
+        """The layers behind the pooling of both levels, made of the present weights.
+
+        Returns:
+            Of each: [N, R, P * P * C], bins as `LevelPooling` gives them, -> hidden units [N, R, C] before their ReLU,
+            batch norm included; and its adjoint, without the bias.
+        """
         found, options = [], options or FuseOptions(self.iou_predictor.weight.dtype, pack=False)
         for block in (self.fc3_rt, self.fc4_rt):
             mean, variance = block.bn.get_buffer("running_mean"), block.bn.get_buffer("running_var")
             scale = block.bn.weight * (variance + block.bn.eps).rsqrt()
             weight = (block.linear.weight * scale[:, None]).unflatten(1, (self.width, -1)).transpose(1, 2).flatten(1)
             bias = (block.linear.bias - mean) * scale + block.bn.bias
-            found.append(BoxLayer(Product(weight, bias, options), Product(weight.t(), None, options)))
+            found.append((Product(weight, bias, options), Product(weight.t(), None, options)))
         return found
 
     def fuse_for_inference(self, options: FuseOptions) -> IoUNet:

@@ -7,14 +7,12 @@ et al., Fast-iTPN, TPAMI 2024). Parameter names are the published ones.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import Attention, SplitAttention, split_heads
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention, fused_form_of
+from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention, fuse_module, fused_form_of
 
 EPS = 1e-6
 """`eps` of layer norms."""
@@ -145,7 +143,7 @@ class FusedBlock(nn.Module):
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
         self.attention = choose_attention(options, attn.qkv.weight.device)
-        self.norm1, self.norm2 = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2))
+        self.norm1, self.norm2 = (fuse_module(norm, options) for norm in (block.norm1, block.norm2))
         self.qkv = Product(attn.qkv.weight, attn.qkv.bias, options)
         self.proj = Product(attn.proj.weight, attn.proj.bias, options)
         self.mlp = ResidualMlp.of_linears(mlp.fc1, mlp.fc2, options)
@@ -167,6 +165,30 @@ class FusedBlock(nn.Module):
     def feed(self, x: Tensor) -> Tensor:
         """As `Block.feed`, in place."""
         return self.mlp(x, self.norm2(x))
+
+
+class AfterAttention(nn.Module):
+    """Output projection of an attention, sum and norm, for inference."""
+
+    def __init__(self, proj: nn.Linear, norm: nn.Module, options: FuseOptions) -> None:
+        super().__init__()
+        self.proj, self.norm = Product(proj.weight, proj.bias, options), fuse_module(norm, options)
+
+    def forward(self, stream: Tensor, mixed: Tensor) -> Tensor:
+        """stream [B, N, C], mixed [B, heads, N, d] -> [B, N, C]."""
+        return self.norm(self.proj(mixed.transpose(1, 2).flatten(2)).add_(stream))
+
+
+class FeedForward(nn.Module):
+    """Perceptron of two linear layers, sum and norm, for inference; the tokens are overwritten."""
+
+    def __init__(self, up: nn.Module, down: nn.Module, norm: nn.Module, options: FuseOptions, act: str) -> None:
+        super().__init__()
+        self.mlp, self.norm = ResidualMlp.of_linears(up, down, options, act), fuse_module(norm, options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, N, C] -> [B, N, C]."""
+        return self.norm(self.mlp(x, x))
 
 
 class SwiGLU(nn.Module):
@@ -223,9 +245,8 @@ class FusedScaledBlock(nn.Module):
         attn, mlp = block.attn, block.mlp
         self.heads = attn.heads
         self.attention = choose_attention(options, attn.proj.weight.device)
-        self.norm1, self.norm2, self.inner = (
-            copy.deepcopy(norm).to(options.dtype) for norm in (block.norm1, block.norm2, mlp.ffn_ln)
-        )
+        norms = block.norm1, block.norm2, mlp.ffn_ln
+        self.norm1, self.norm2, self.inner = (fuse_module(norm, options) for norm in norms)
         weights = [p.weight.detach() for p in (attn.q_proj, attn.k_proj, attn.v_proj)]
         biases = [attn.q_bias.detach(), torch.zeros_like(attn.q_bias), attn.v_bias.detach()]
         self.qkv = Product(torch.cat(weights), torch.cat(biases), options)

@@ -115,17 +115,12 @@ class ConvModule(nn.Module):
 
 
 @fused_form_of(ConvModule)
-class FusedConvModule(nn.Module):
+class FusedConvModule(ConvModule):
     """A `ConvModule` for inference."""
 
     def __init__(self, block: ConvModule, options: FuseOptions) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.convolution = Convolution(*folded(block.conv, block.BN256), options)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """As `ConvModule.forward`."""
-        return self.linear(x).relu_()
-
     def linear(self, x: Tensor) -> Tensor:
-        """As `ConvModule.linear`."""
         return self.convolution(x)

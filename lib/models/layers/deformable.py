@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lib.models.layers.fused import Convolution, FuseOptions
 from lib.models.layers.numeric import at_least_float32
@@ -147,10 +147,20 @@ def deform_roi_pool(
     Returns:
         [N, C, size, size], differentiable in features and offsets.
     """
-    arguments = features, rows, rois_xyxy.detach(), size, scale, offsets
+    rois = rois_xyxy.detach()
     if not torch.is_grad_enabled() or len(rows) <= CHUNK:
-        return _pooled(*arguments)
-    return _PooledInChunks.apply(*arguments)
+        return _pooled(features, rows, rois, size, scale, offsets)
+
+    def pooled(maps: Sequence[Tensor], rows: Tensor, rois: Tensor, offsets: Tensor | None) -> Tensor:
+        return _pooled(torch.stack(list(maps)), rows, rois, size, scale, offsets)
+
+    parts, maps, numbers = [], features.unbind(), rows.tolist()
+    for first in range(0, len(rows), CHUNK):
+        part = slice(first, first + CHUNK)
+        low, high = min(numbers[part]), max(numbers[part])
+        given = maps[low : high + 1], rows[part] - low, rois[part], None if offsets is None else offsets[part]
+        parts.append(checkpoint(pooled, *given, use_reentrant=False, preserve_rng_state=False))
+    return torch.cat(parts)
 
 
 def _pooled(
@@ -186,51 +196,6 @@ def _weighted_bags(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
     if torch.compiler.is_exporting():  # other runtimes have no such operator
         return torch.bmm(weights[:, None], table[cells])[:, 0]
     return F.embedding_bag(cells, table, mode="sum", per_sample_weights=weights)
-
-
-class _PooledInChunks(torch.autograd.Function):
-    """`deform_roi_pool` in chunks of RoIs, with the maps that each of them reads."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, rows: Tensor, rois_xyxy: Tensor, size: int, scale: float, offsets: Tensor | None
-    ) -> Tensor:
-        ctx.save_for_backward(features, rois_xyxy, offsets)
-        ctx.size, ctx.scale = size, scale
-        pooled = features.new_empty(len(rows), features.shape[1], size, size)
-        ctx.chunks = list(_chunks(rows))
-        for part, maps, own in ctx.chunks:
-            moved = None if offsets is None else offsets[part]
-            pooled[part] = _pooled(features[maps], own, rois_xyxy[part], size, scale, moved)
-        return pooled
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, rois_xyxy, offsets = ctx.saved_tensors
-        of_features = torch.zeros_like(features)
-        of_offsets = None if offsets is None else torch.zeros_like(offsets)
-        for part, maps, own in ctx.chunks:
-            inputs = [features[maps].detach().requires_grad_()]
-            if offsets is not None:
-                inputs.append(offsets[part].detach().requires_grad_())
-            with torch.enable_grad():
-                pooled = _pooled(
-                    inputs[0], own, rois_xyxy[part], ctx.size, ctx.scale, inputs[1] if inputs[1:] else None
-                )
-            found = torch.autograd.grad(pooled, inputs, gradient[part])
-            of_features[maps] += found[0]
-            if of_offsets is not None:
-                of_offsets[part] = found[1]
-        return of_features, None, None, None, None, of_offsets
-
-
-def _chunks(rows: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """RoIs of each chunk, the maps between the first and the last one that they read, and their rows among these."""
-    numbers = rows.tolist()
-    for first in range(0, len(numbers), CHUNK):
-        part = slice(first, first + CHUNK)
-        low, high = min(numbers[part]), max(numbers[part])
-        yield part, slice(low, high + 1), rows[part] - low
 
 
 def _lattice(starts: Tensor, lengths: Tensor, cells_wh: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import itertools
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from lib.models.layers.blocks import EPS, DropPath
 from lib.models.layers.conv_norm import folded
-from lib.models.layers.fused import FuseOptions, Product, fused_form_of
+from lib.models.layers.fused import FuseOptions, Product, fuse_module, fused_form_of
 
 
 def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:
@@ -98,14 +97,10 @@ class ConvStem(nn.Module):
         if patch != 2**halvings or halvings < 1:
             raise ValueError(f"a convolutional stem needs a stride that is a power of 2, not {patch}")
         widths = [3, *(max(8, width >> i) for i in range(halvings - 1, -1, -1))]
-        halves = [
-            nn.Sequential(
-                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True),
-            )
-            for inputs, outputs in itertools.pairwise(widths)
-        ]
+        halves = []
+        for inputs, outputs in itertools.pairwise(widths):
+            convolution = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+            halves.append(nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)))
         self.proj = nn.Sequential(*halves, nn.Conv2d(width, width, 1))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -115,23 +110,23 @@ class ConvStem(nn.Module):
 
 @fused_form_of(ConvStem, portable=True)
 class FusedConvStem(nn.Module):
-    """Batch norm inside the convolutions; it normalises pixels itself, since padding is zero after normalisation."""
+    """Batch norms inside the convolutions; it normalises pixels itself, since padding is zero after normalisation."""
 
-    def __init__(self, stem: ConvStem, options: FuseOptions) -> None:
+    def __init__(self, stem: nn.Module, options: FuseOptions) -> None:
         super().__init__()
         self.dtype, self.normalise, self.reads_pixels = options.dtype, options.pixels, options.pixels is not None
-        *halves, last = copy.deepcopy(stem.proj)
-        layers: list[nn.Module] = []
-        for convolution, norm, relu in cast("list[nn.Sequential]", halves):
-            weight, bias = folded(convolution, norm)
-            convolution.weight, convolution.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
-            layers += [convolution, relu]
-        self.proj = nn.Sequential(*layers, last).to(memory_format=torch.channels_last)
+        self.stem = copy.deepcopy(stem)
+        for part in self.stem.modules():
+            for (_, layer), (name, norm) in itertools.pairwise(list(part.named_children())):
+                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    layer.weight, layer.bias = (nn.Parameter(t, requires_grad=False) for t in folded(layer, norm))
+                    part.add_module(name, nn.Identity())
+        self.stem.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, H, W], float or uint8 pixels -> [B, (H / patch) * (W / patch), width]."""
         x = image if self.normalise is None else self.normalise(image)
-        return self.proj(x.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2).to(self.dtype)
+        return self.stem(x.contiguous(memory_format=torch.channels_last)).to(self.dtype)
 
 
 class ConvMlp(nn.Module):
@@ -170,7 +165,7 @@ class FusedConvBlock(nn.Module):
     def __init__(self, block: ConvBlock, options: FuseOptions) -> None:
         super().__init__()
         mlp = block.mlp
-        self.norm, self.inner = (copy.deepcopy(norm).to(options.dtype) for norm in (block.norm2, mlp.ffn_ln))
+        self.norm, self.inner = (fuse_module(norm, options) for norm in (block.norm2, mlp.ffn_ln))
         self.up = Product(mlp.fc1.weight.flatten(1), mlp.fc1.bias, options, "gelu")
         self.down = Product(mlp.fc2.weight.flatten(1), mlp.fc2.bias, options)
 
@@ -198,7 +193,7 @@ class FusedMerge(nn.Module):
 
     def __init__(self, merge: Merge, options: FuseOptions) -> None:
         super().__init__()
-        self.norm = copy.deepcopy(merge.norm).to(options.dtype)
+        self.norm = fuse_module(merge.norm, options)
         self.reduction = Product(merging_weight(merge.reduction), merge.reduction.bias, options)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ are a queue.
 
 from __future__ import annotations
 
-import copy
 from typing import cast
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers.attention import KEY, QUERY, VALUE, PosEmbedAttention, PosEmbedProjection
-from lib.models.layers.blocks import trunc_normal_linears
-from lib.models.layers.fused import FuseOptions, Product, ResidualMlp, choose_attention
+from lib.models.layers.blocks import AfterAttention, FeedForward, trunc_normal_linears
+from lib.models.layers.fused import FuseOptions, choose_attention
 
 
 @torch.no_grad()
@@ -175,7 +174,7 @@ class TemporalCompactModule(nn.Module):
 
 
 class FusedTemporal(nn.Module):
-    """A `TemporalCompactModule` for inference; its inputs are not overwritten, since the memory is made of them.
+    """A `TemporalCompactModule` for inference.
 
     Args:
         module: The module.
@@ -193,16 +192,11 @@ class FusedTemporal(nn.Module):
         self.own = PosEmbedProjection([(own, QUERY), (own, KEY), (own, VALUE)], memory_pos_embed, options)
         self.queries = PosEmbedProjection([(across, QUERY)], pos_embed, options)
         self.keys = PosEmbedProjection([(across, KEY), (across, VALUE)], memory_pos_embed, options)
-        self.after_own, self.after = (Product(a.out_proj.weight, a.out_proj.bias, options) for a in (own, across))
-        self.mlp = ResidualMlp.of_linears(layer.linear1, layer.linear2, options, "relu")
-        self.norm1, self.norm2, self.norm3 = (
-            copy.deepcopy(norm).to(options.dtype) for norm in (layer.norm1, layer.norm2, layer.norm3)
-        )
+        self.after_own = AfterAttention(own.out_proj, layer.norm1, options)
+        self.after = AfterAttention(across.out_proj, layer.norm2, options)
+        self.feed = FeedForward(layer.linear1, layer.linear2, layer.norm3, options, "relu")
 
     def forward(self, x: Tensor, pos_embed: Tensor, memory: Tensor, memory_pos_embed: Tensor) -> Tensor:
         """As `TemporalLayer.forward`; the pos_embeds are those that it was made for."""
-        mixed = self.attend(*self.own(memory))
-        memory = self.norm1(self.after_own(mixed.transpose(1, 2).flatten(2)).add_(memory))
-        mixed = self.attend(*self.queries(x), *self.keys(memory))
-        x = self.norm2(self.after(mixed.transpose(1, 2).flatten(2)).add_(x))
-        return self.norm3(self.mlp(x, x))
+        memory = self.after_own(memory, self.attend(*self.own(memory)))
+        return self.feed(self.after(x, self.attend(*self.queries(x), *self.keys(memory))))
