@@ -8,7 +8,7 @@ decisions of the exploring one, which become more probable if it did better, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,39 +80,32 @@ class Explored:
             copies: Those that fill up short clips are among the search regions, with rewards of 0.
         """
         is_real = rollout.real[:, clips].flatten()
-        count = int(is_real.sum())
-        real = torch.arange(len(is_real)) if copies else is_real.nonzero().flatten()
         parts = [region.select(clips) for region in rollout.regions]
         regions = type(parts[0]).cat(parts)
         rewards = rollout.advantage()[clips]
         rows = torch.arange(len(clips)).repeat(len(parts))
-        targets = targets_in_crops(regions, rollout.truth_xywh[:, clips].flatten(0, 1))
-        choices = rollout.choices[:, to_device(torch.tensor(clips), rollout.choices.device)].flatten(0, 1)
-        if len(real) < len(rows):
-            regions, rows, targets = regions.select(real.tolist()), rows[real], targets[real]
-            choices = choices[to_device(real, choices.device)]
-        overlaps = rollout.overlaps()[:, :, clips].sum(dim=(1, 2)) / count
-        return cls(
+        overlaps = rollout.overlaps()[:, :, clips].sum(dim=(1, 2)) / is_real.sum()
+        whole = cls(
             template=rollout.template.select(clips),
             start_xywh=rollout.start_xywh[clips],
             regions=regions,
             rows=rows,
-            choices=choices,
-            rewards=rewards[rows] * is_real[real],
-            targets_xywh=targets,
+            choices=rollout.choices[:, to_device(torch.tensor(clips), rollout.choices.device)].flatten(0, 1),
+            rewards=rewards[rows] * is_real,
+            targets_xywh=targets_in_crops(regions, rollout.truth_xywh[:, clips].flatten(0, 1)),
             names=[names[i] for i in clips],
             share=share,
             terms={"Reward": rewards.mean(), "IoU/greedy": overlaps[0], "IoU/explore": overlaps[1]},
         )
+        return whole if copies or is_real.all() else whole.select(is_real.nonzero().flatten().tolist(), share)
 
-    def frames(self, first: int, last: int, share: float) -> Explored:
+    def select(self, picked: Sequence[int], share: float) -> Explored:
         """Some of the search regions, with the clips that they belong to.
 
         Args:
-            first, last: Numbers of the first one, and of the one behind the last.
+            picked: Their numbers.
             share: Factor of the loss.
         """
-        picked = [*range(first, min(last, len(self.rows)))]
         clips, rows = self.rows[picked].unique(return_inverse=True)
         return replace(
             self,
@@ -128,7 +121,7 @@ class Explored:
         )
 
 
-Prepare = Callable[[StagedTracker[Any, Any, Any]], StagedTracker[Any, Any, Any]]
+Prepare = Callable[[StagedTracker], StagedTracker]
 
 
 class SequenceObjective:
@@ -147,11 +140,7 @@ class SequenceObjective:
     keeps_eval_mode = True
 
     def __init__(
-        self,
-        tracker: StagedTracker[Any, Any, Any],
-        auxiliary: AuxiliaryLoss,
-        section: SLT,
-        prepare: Prepare = lambda tracker: tracker,
+        self, tracker: StagedTracker, auxiliary: AuxiliaryLoss, section: SLT, prepare: Prepare = lambda tracker: tracker
     ) -> None:
         self.tracker, self.auxiliary, self.section, self.prepare = tracker, auxiliary, section, prepare
         self.policy = build_policy(section)
@@ -174,7 +163,8 @@ class SequenceObjective:
         if step := self.section.micro_frames:
             whole = Explored.of(rollout, [*range(count)], names, 1.0, copies)
             total = len(whole.rows)
-            return [whole.frames(i, i + step, min(step, total - i) / total) for i in range(0, total, step)]
+            groups = [[*range(i, min(i + step, total))] for i in range(0, total, step)]
+            return [whole.select(group, len(group) / total) for group in groups]
         size = self.section.micro_batch or count
         groups = [[*range(i, min(i + size, count))] for i in range(0, count, size)]
         frames = [int(rollout.real[:, clips].sum()) for clips in groups]

@@ -100,12 +100,7 @@ class CSTrack(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: FastITPN,
-        box_head: nn.Module,
-        heads: int = 8,
-        prompts: int = 4,
-        memory: MemorySize | None = None,
+        self, backbone: FastITPN, box_head: nn.Module, heads: int, prompts: int, memory: MemorySize | None
     ) -> None:
         super().__init__()
         width, std = backbone.width, backbone.init_std
@@ -177,16 +172,9 @@ class CSTrack(nn.Module):
         if self.memory is not None:
             memory = (2, self.memory.length, self.memory.tokens, b.width)
             locate |= {"memory": torch.randn(memory, generator=generator), "first": torch.tensor([False, True])}
-        return {
-            "encode_template": {"template": template, "foreground": masks[0]},
-            "update_template": {
-                "tokens": tokens,
-                "foreground": masks[0],
-                "template": template,
-                "new_foreground": masks[1],
-            },
-            "locate": locate,
-        }
+        first = {"template": template, "foreground": masks[0]}
+        update = {"tokens": tokens, "foreground": masks[0], "template": template, "new_foreground": masks[1]}
+        return {"encode_template": first, "update_template": update, "locate": locate}
 
     def encode_templates(self, templates: Tensor, foreground_mask: Tensor) -> Tensor:
         """Typed tokens of several templates.
@@ -299,9 +287,8 @@ class CSTrack(nn.Module):
             memory = outputs[-1].memory
             confidence.append(self.confidence_pred(outputs[-1].candidates))
         weight = torch.cat([f.weight for f in outputs if f.weight is not None])
-        return CSTrackOutput(
-            Candidates.cat([f.candidates for f in outputs]), logits, torch.cat(confidence), tokens, weight
-        )
+        candidates = Candidates.cat([f.candidates for f in outputs])
+        return CSTrackOutput(candidates, logits, torch.cat(confidence), tokens, weight)
 
     def fuse_for_inference(self, options: FuseOptions) -> nn.Module:
         """For inference; see `lib.models.layers.fused`. The heads of training alone are left out."""

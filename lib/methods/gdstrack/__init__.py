@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lib.methods.common import input_sizes
 from lib.methods.gdstrack.config import GDSTrackConfig, complete
-from lib.methods.gdstrack.network import DiffusionOptions, GDSTrack
+from lib.methods.gdstrack.network import GDSTrack
 from lib.methods.gdstrack.objective import GDSTrackObjective
 from lib.methods.gdstrack.tracker import GDSTrackTracker
 from lib.methods.method import Method, register_method
@@ -28,8 +28,8 @@ def build_network(config: GDSTrackConfig, training: bool) -> GDSTrack:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     template, search = input_sizes(config, training)
     backbone = config.model.backbone.build(PAIRED_VITS, template_size=template, search_size=search)
-    diffusion = DiffusionOptions(config.test.sample, config.test.noise_level)
-    return GDSTrack(backbone, config.model.fusion, diffusion if config.model.stage == "stage2" else None)
+    samples = config.test.sample if config.model.stage == "stage2" else 0
+    return GDSTrack(backbone, config.model.fusion, samples, config.test.noise_level)
 
 
 def map_trained(config: GDSTrackConfig, checkpoint: Checkpoint) -> Mapped:

@@ -50,14 +50,6 @@ class FusionOptions:
     unet: UNetSize = UNetSize()
 
 
-@dataclass(frozen=True)
-class DiffusionOptions:
-    """A prediction of the diffusion: see `Diffusion`."""
-
-    samples: int = 1
-    noise_level: str = "abar"
-
-
 @dataclass(frozen=True, slots=True)
 class Fused:
     """Both streams of a search region, fused by the graph.
@@ -98,7 +90,7 @@ class GDSTrack(nn.Module):
     Args:
         backbone: The encoder.
         options: Sizes of everything else.
-        diffusion: How the diffusion predicts; None: stage 1, which has none.
+        samples, noise_level: Of a prediction of the diffusion, see `Diffusion`; 0 samples: stage 1, which has none.
 
     Raises:
         ValueError: The search region's grid cannot be halved as often as the UNet does.
@@ -110,28 +102,26 @@ class GDSTrack(nn.Module):
 
     streams = 2
 
-    def __init__(self, backbone: PairedViT, options: FusionOptions, diffusion: DiffusionOptions | None) -> None:
+    def __init__(self, backbone: PairedViT, options: FusionOptions, samples: int, noise_level: str) -> None:
         super().__init__()
         width, hidden = backbone.width, options.hidden_dim
         self.backbone = backbone
-        self.generate_adjacency = AdjacencyGenerator(
-            width, options.adjacency_dim, options.neighbours, options.threshold
-        )
+        graph = options.adjacency_dim, options.neighbours, options.threshold
+        self.generate_adjacency = AdjacencyGenerator(width, *graph)
         self.GAT_Branch = GraphFusion(width, options.graph_dim, hidden, options.slope, options.dropout)
         self.projector1: nn.Module = nn.Linear(width, hidden)
         self.head: nn.Module = CornerHead(hidden, options.head_channels, score="product")
         self.noise_shape: tuple[int, ...] = ()
-        if diffusion is not None:
+        if samples:
             grid, halvings = backbone.grid_search, len(options.unet.multipliers) - 1
             if grid % 2**halvings:
                 found = f"a search region of {grid} x {grid} cells (SEARCH.SIZE and TEST.SEARCH_SIZE)"
-                raise ValueError(
-                    f"{found} cannot be halved {halvings} times, as MODEL.FUSION.UNET.MULTIPLIERS asks for"
-                )
-            self.noise_shape = diffusion.samples, hidden, backbone.grid_search, backbone.grid_search
+                wanted = f"{halvings} times, as MODEL.FUSION.UNET.MULTIPLIERS asks for"
+                raise ValueError(f"{found} cannot be halved {wanted}")
+            self.noise_shape = samples, hidden, grid, grid
             self.projector2: nn.Module = nn.Linear(width, hidden)
             unet = DenoisingUNet(options.unet, hidden, options.graph_dim)
-            self.lddiffuse_x = Diffusion(unet, diffusion.samples, diffusion.noise_level)
+            self.lddiffuse_x = Diffusion(unet, samples, noise_level)
             self.head_diffuse: nn.Module = CornerHead(hidden, options.head_channels, score="product")
 
     def encode_template(self, template: Tensor) -> Tensor:

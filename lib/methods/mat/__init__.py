@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 
-from lib.data import COLLATES, FRAME_SAMPLERS, build_loader
-from lib.methods.data import DataParts
+from lib.methods.data import DataParts, crop_data
 from lib.methods.mat.config import MATConfig
 from lib.methods.mat.network import AppearanceTransfer
 from lib.methods.mat.objective import TransferObjective
@@ -28,9 +27,7 @@ def build_network(config: MATConfig, training: bool) -> AppearanceTransfer:
 
 def build_data(config: MATConfig, training: bool) -> DataParts:
     """Pairs of frames, and templates cut from search regions."""
-    data = config.data
-    stacked = partial(build_loader, collate=COLLATES[data.collate])
-    return DataParts(FRAME_SAMPLERS[data.sampler_mode](data), TransferProcessing(data, training), stacked)
+    return replace(crop_data(config, training), transform=TransferProcessing(config.data, training))
 
 
 def map_pretrained(config: MATConfig, network: AppearanceTransfer, checkpoint: Checkpoint) -> Mapped:

@@ -22,6 +22,8 @@ from lib.models.online import FilterInitializer, SteepestDescent, apply_filter
 from lib.models.temporal import LabelTransformer
 
 FILTER_SIZE = 4
+SEARCH_SIGMA = 0.25 / 6
+"""Deviation of the search regions' Gaussian label, in units of the map's side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,39 +90,27 @@ class TrDiMP(nn.Module):
         width: Channels of the classification features.
         key_width: Of the attention's keys.
         box_width: Of the box regressor.
-        sigma: Deviation of the search regions' Gaussian label, in units of the map's side.
         iterations: Steps of the filter's optimisation, where no number is given.
 
     Attributes:
         shared_layers: Frozen layers of the backbone, whose maps exploring and learning share.
 
     Raises:
-        ValueError: The size is no multiple of the stride, or the backbone has another stride.
+        ValueError: The backbone has another stride.
     """
 
     def __init__(
-        self,
-        backbone: ResNet,
-        size: int = 352,
-        width: int = 512,
-        key_width: int = 128,
-        box_width: int = 256,
-        sigma: float = 0.25 / 6,
-        iterations: int = 5,
+        self, backbone: ResNet, size: int, width: int, key_width: int, box_width: int, iterations: int = 5
     ) -> None:
         super().__init__()
         if backbone.stride != 16 or backbone.layers < 2:
-            raise ValueError(
-                f"TrDiMP reads a ResNet of stride 16 with two layers or more; MODEL.BACKBONE has stride "
-                f"{backbone.stride} and {backbone.layers}"
-            )
-        if size % backbone.stride:
-            raise ValueError(f"the crops' side {size} (DATA.SEARCH.SIZE, TEST.SEARCH_SIZE) must be a multiple of 16")
+            found = f"MODEL.BACKBONE has stride {backbone.stride} and {backbone.layers}"
+            raise ValueError(f"TrDiMP reads a ResNet of stride 16 with two layers or more; {found}")
         self.size, self.stride, self.grid = size, backbone.stride, size // backbone.stride
         self.width, self.shared_layers = width, min(backbone.frozen, backbone.layers - 1)
         self.feature_extractor = backbone
         inputs = backbone.channels
-        self.classifier = Classifier(inputs, width, key_width, backbone.stride, self.grid * sigma, iterations)
+        self.classifier = Classifier(inputs, width, key_width, backbone.stride, self.grid * SEARCH_SIGMA, iterations)
         self.bb_regressor = IoUNet(inputs // 2, inputs, box_width)
 
     def extract(self, images: Tensor, first: int = 0) -> ImageFeatures:

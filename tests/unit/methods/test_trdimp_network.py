@@ -80,10 +80,8 @@ def test_frozen_layers_stay_in_eval_mode() -> None:
 
 
 def test_sizes_and_strides_are_checked() -> None:
-    with pytest.raises(ValueError, match="100"):
-        small(100)
     with pytest.raises(ValueError, match="stride 8"):
-        TrDiMP(ResNet((1, 1, 1), (1, 2, 1), (1, 1, 1), 8))
+        TrDiMP(ResNet((1, 1, 1), (1, 2, 1), (1, 1, 1), 8), 64, 32, 16, 16)
     with pytest.raises(ValueError, match="4 layers"):
         ResNet((1, 1, 1), frozen=4)
 
