@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,10 @@ from lib.track.state import State
 from lib.track.tracker import (
     Policy,
     Prediction,
+    R,
     SearchRegion,
     StagedTracker,
+    T,
     TemplateRegion,
     TrackerOutput,
     checked_boxes,
@@ -80,7 +82,11 @@ class OneStreamState(State):
         return self.template if rows is None else self.template[rows]
 
 
-class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegion]):
+V = TypeVar("V", bound=OneStreamState)
+"""State of a tracker that is built on this one."""
+
+
+class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
     """Crop around the last box, multiply the scores by a Hann window, take the best candidate's box.
 
     The network has two entry points, for normalised crops: `encode_template(template)` -> tokens [B, Nz, C], and
@@ -113,17 +119,17 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         self.window = hann2d(grid).flatten().to(self.device)
         self.values = {"search_factor": settings.search_factor}
 
-    def with_settings(self, state: OneStreamState, settings: Mapping[str, float]) -> OneStreamState:
+    def with_settings(self, state: V, settings: Mapping[str, float]) -> V:
         row = torch.tensor([settings[key] for key in self.row_keys], dtype=torch.float64)
         return replace(state, settings=row.repeat(len(state.boxes_xywh), 1))
 
-    def row_values(self, key: str, state: OneStreamState) -> list[float]:
+    def row_values(self, key: str, state: V) -> list[float]:
         """One of `row_keys` for each of B targets."""
         if state.settings is None:
             return [self.values[key]] * len(state.boxes_xywh)
         return state.settings[:, self.row_keys.index(key)].tolist()
 
-    def setting(self, key: str, state: OneStreamState, rows: Tensor | None = None) -> float | Tensor:
+    def setting(self, key: str, state: V, rows: Tensor | None = None) -> float | Tensor:
         """One of `row_keys`, to compute with on the device.
 
         Args:
@@ -145,49 +151,45 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return {"crop": asdict(self.settings), **damping}
 
     @torch.no_grad()
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> OneStreamState:
+    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> V:
         state = super().init(frames, boxes_xywh)
         if self.online is None:
             return state
 
-        def search_around(around: Tensor) -> tuple[SearchRegion, TrackerOutput]:
+        def search_around(around: Tensor) -> tuple[R, TrackerOutput]:
             region = self.crop_search(replace(state, boxes_xywh=around), frames)
             return region, self.forward(state, region)
 
         return replace(state, online=self.online.init_state(checked_boxes(frames, boxes_xywh), search_around))
 
-    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TemplateRegion:
+    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
         s, seen, boxes = self.settings, self.input_frames(frames), checked_boxes(frames, boxes_xywh)
         padding = self.crop_style.borders(seen)
         crops = self.crop_style.crop_frames(seen, boxes, s.template_factor, s.template_size, padding, self.device)
-        return TemplateRegion(crops.pixels, crops.boxes_xywh, padding)
+        return cast("T", TemplateRegion(crops.pixels, crops.boxes_xywh, padding))
 
-    def encode_template(self, region: TemplateRegion) -> tuple[Tensor, Tensor | None]:
+    def encode_template(self, region: T) -> tuple[Tensor, Tensor | None]:
         """Tokens of the templates [B, Nz, C], and a mask of them [B, Nz] bool for networks that need one."""
         return self.network.encode_template(self.normalise(region.crops)), None
 
-    def init_state(
-        self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
-    ) -> OneStreamState:
-        return OneStreamState(boxes_xywh, *encoded, region.padding)
+    def init_state(self, region: T, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor) -> V:
+        return cast("V", OneStreamState(boxes_xywh, *encoded, region.padding))
 
-    def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SearchRegion:
+    def crop_search(self, state: V, frames: Sequence[Frame]) -> R:
         factors, size = self.row_values("search_factor", state), self.settings.search_size
         around = state.boxes_xywh, factors, size, state.padding
         crops = self.crop_style.crop_frames(self.input_frames(frames), *around, self.device)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
-        return SearchRegion(crops.pixels, crops.centres, crops.sides, sizes)
+        return cast("R", SearchRegion(crops.pixels, crops.centres, crops.sides, sizes))
 
-    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+    def forward(self, state: V, region: R, rows: Tensor | None = None) -> TrackerOutput:
         inputs, mask = [state.template_of(rows), self.normalise(region.crops)], state.template_mask
         if mask is not None:
             inputs.append(mask if rows is None else mask[rows])
         result = self.network.locate(*inputs)
         return self.output(result.candidates, state, region, rows)
 
-    def output(
-        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
-    ) -> TrackerOutput:
+    def output(self, candidates: Candidates, state: V, region: R, rows: Tensor | None = None) -> TrackerOutput:
         """The head's candidates as the result of `forward`, with window and policy logits.
 
         Policies draw from the windowed scores, or from the probabilities of a corner head's two corners.
@@ -204,22 +206,15 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return TrackerOutput(candidates, windowed, windowed)
 
     def postprocess(
-        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
-    ) -> tuple[OneStreamState, Prediction]:
+        self, state: V, region: R, output: TrackerOutput, policy: Policy | None = None
+    ) -> tuple[V, Prediction]:
         local, scores = self.select_box(state, region, output, policy)
         sizes = self.damp_sizes(state.boxes_xywh[:, 2:] / region.sides, local[:, 2:], scores)
         local = torch.cat([local[:, :2], sizes], dim=1)
         boxes = self.clip_box(self.crop_style.to_image(local, region.centres, region.sides), region.sizes_hw)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
-    def update(
-        self,
-        state: OneStreamState,
-        frames: Sequence[Frame],
-        region: SearchRegion,
-        output: TrackerOutput,
-        prediction: Prediction,
-    ) -> OneStreamState:
+    def update(self, state: V, frames: Sequence[Frame], region: R, output: TrackerOutput, prediction: Prediction) -> V:
         """Let the filter of ONLINE learn."""
         if self.online is None or state.online is None:
             return state
@@ -240,9 +235,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
             )
         return frames
 
-    def apply_window(
-        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
-    ) -> Tensor:
+    def apply_window(self, candidates: Candidates, state: V, region: R, rows: Tensor | None = None) -> Tensor:
         """Weigh the scores by the window and by penalties.
 
         Args:
@@ -255,7 +248,7 @@ class OneStreamTracker(StagedTracker[OneStreamState, TemplateRegion, SearchRegio
         return candidates.scores * self.window
 
     def select_box(
-        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+        self, state: V, region: R, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[Tensor, Tensor]:
         """The chosen candidates' boxes.
 

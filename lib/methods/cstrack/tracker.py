@@ -93,47 +93,40 @@ class CSTrackTracker(OneStreamTracker):
         mask = soft_masks_of_targets(pixels, pixels.new_ones(len(pixels)), size, self.template_cell)
         return to_device(mask, self.device)
 
-    def init_state(
-        self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
-    ) -> CSTrackState:
+    def init_state(self, region: TemplateRegion, encoded: Any, boxes_xywh: Tensor) -> CSTrackState:
         (tokens, foreground_mask), size, count = encoded, self.network.memory, len(boxes_xywh)
         memory = None if size is None else tokens.new_zeros(count, size.length, size.tokens, tokens.shape[-1])
         steps = torch.zeros(count, dtype=torch.int64)
-        assert foreground_mask is not None
         return CSTrackState(
             boxes_xywh, tokens, None, region.padding, foreground_mask=foreground_mask, steps=steps, memory=memory
         )
 
-    def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> CSTrackRegion:
-        assert isinstance(state, CSTrackState)
+    def crop_search(self, state: CSTrackState, frames: Sequence[Frame]) -> CSTrackRegion:
         region = super().crop_search(state, frames)
         return CSTrackRegion(**vars(region), steps=state.steps, memory=state.memory)
 
-    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
-        assert isinstance(region, CSTrackRegion)
+    def forward(self, state: CSTrackState, region: CSTrackRegion, rows: Tensor | None = None) -> TrackerOutput:
         at_start = region.steps == 0
         first = to_device(at_start, self.device) if region.memory is not None and bool(at_start.any()) else None
         result = self.network.locate(state.template_of(rows), self.normalise(region.crops), region.memory, first)
         return replace(self.output(result.candidates, state, region, rows), memory=result.memory)
 
     def postprocess(
-        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+        self, state: CSTrackState, region: CSTrackRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[CSTrackState, Prediction]:
         after, prediction = super().postprocess(state, region, output, policy)
-        assert isinstance(after, CSTrackState)
         return replace(after, steps=after.steps + 1, memory=output.memory), prediction
 
     def update(
         self,
-        state: OneStreamState,
+        state: CSTrackState,
         frames: Sequence[Frame],
-        region: SearchRegion,
+        region: CSTrackRegion,
         output: TrackerOutput,
         prediction: Prediction,
     ) -> CSTrackState:
         """Cut a new second template, where the target was just found, in the rows that are due."""
         state, rule = super().update(state, frames, region, output, prediction), self.update_rule
-        assert isinstance(state, CSTrackState)
         if not rule.interval:
             return state
 

@@ -103,9 +103,8 @@ class GDSTrackTracker(OneStreamTracker):
         return GDSTrackTemplate(**vars(region), keys=sequence_keys(frames, boxes))
 
     def init_state(
-        self, region: TemplateRegion, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
+        self, region: GDSTrackTemplate, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor
     ) -> GDSTrackState:
-        assert isinstance(region, GDSTrackTemplate)
         corners, sizes = boxes_xywh.split(2, dim=1)
         return GDSTrackState(
             torch.cat([corners, sizes - 1], dim=1),
@@ -118,19 +117,16 @@ class GDSTrackTracker(OneStreamTracker):
             steps=torch.zeros_like(region.keys),
         )
 
-    def move_to(self, state: OneStreamState, boxes_xywh: Tensor) -> GDSTrackState:
-        assert isinstance(state, GDSTrackState)
+    def move_to(self, state: GDSTrackState, boxes_xywh: Tensor) -> GDSTrackState:
         corners, sizes = boxes_xywh.split(2, dim=1)
         moved = torch.cat([corners, sizes - 1], dim=1)
         return replace(state, boxes_xywh=moved, positions=corners + sizes / 2, crop_sizes=sizes)
 
-    def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> GDSTrackRegion:
-        assert isinstance(state, GDSTrackState)
+    def crop_search(self, state: GDSTrackState, frames: Sequence[Frame]) -> GDSTrackRegion:
         region = super().crop_search(replace(state, boxes_xywh=state.crop_boxes()), frames)
         return GDSTrackRegion(**vars(region), keys=state.keys, steps=state.steps + 1)
 
-    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
-        assert isinstance(region, GDSTrackRegion)
+    def forward(self, state: GDSTrackState, region: GDSTrackRegion, rows: Tensor | None = None) -> TrackerOutput:
         inputs, shape = [state.template_of(rows), self.normalise(region.crops)], self.network.noise_shape
         if shape:
             inputs.append(to_device(self.noise(region.keys, region.steps, shape).float(), self.device))
@@ -138,9 +134,8 @@ class GDSTrackTracker(OneStreamTracker):
         return self.output(result.candidates, state, region, rows)
 
     def postprocess(
-        self, state: OneStreamState, region: SearchRegion, output: TrackerOutput, policy: Policy | None = None
+        self, state: GDSTrackState, region: GDSTrackRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[GDSTrackState, Prediction]:
-        assert isinstance(state, GDSTrackState)
         local, scores = self.select_box(state, region, output, policy)
         damped = self.damp_sizes(state.boxes_xywh[:, 2:] / region.sides, local[:, 2:], scores)
         local = torch.cat([local[:, :2], damped], dim=1)

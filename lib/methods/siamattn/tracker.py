@@ -80,7 +80,7 @@ class SiamAttnTracker(SiamRPNTracker):
         chosen["penalised_confidence"] = self.penalised_confidence
         return {**super().procedure(), **chosen, "smallest_refined_side": SMALLEST}
 
-    def forward(self, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None) -> TrackerOutput:
+    def forward(self, state: OneStreamState, region: SizedRegion, rows: Tensor | None = None) -> TrackerOutput:
         """Features of masks are computed where they are requested, or learned from; true masks join the maps."""
         masks = bool(self.regions) or torch.is_grad_enabled()
         candidates = self.network.locate(state.template_of(rows), self.normalise(region.crops), masks).candidates
@@ -88,11 +88,10 @@ class SiamAttnTracker(SiamRPNTracker):
             candidates = candidates.with_maps(**{TRUE_MASKS: region.masks, HAS_MASKS: region.has_masks})
         return self.output(candidates, state, region, rows)
 
-    def with_masks(self, region: SearchRegion, masks: Sequence[Mask | None]) -> SearchRegion:
+    def with_masks(self, region: SizedRegion, masks: Sequence[Mask | None]) -> MaskedRegion:
         style, side = self.crop_style, self.settings.search_size
         if not isinstance(style, PySOTStyle):
             raise ValueError("masks of SiamAttn's roll-outs need DATA.CROP_STYLE: pysot or pysot_511")
-        assert isinstance(region, SizedRegion)
         cropped = torch.zeros(len(masks), side, side, dtype=torch.bool)
         places = zip(region.centres.tolist(), region.sides[:, 0].tolist(), masks, cropped, strict=True)
         for (x, y), exact, mask, out in places:

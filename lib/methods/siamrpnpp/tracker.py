@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,11 +95,11 @@ class SiamRPNTracker(OneStreamTracker):
         return torch.exp((1 - changes) * (strength.to(sizes) if isinstance(strength, Tensor) else strength))
 
     def output(
-        self, candidates: Candidates, state: OneStreamState, region: SearchRegion, rows: Tensor | None = None
+        self, candidates: Candidates, state: OneStreamState, region: SizedRegion, rows: Tensor | None = None
     ) -> TrackerOutput:
         """As `OneStreamTracker.output`, with the map ``penalties`` [M, N]."""
         penalty_k = self.setting("penalty_k", state, rows)
-        penalties = self.penalties(candidates.boxes, cast("SizedRegion", region), penalty_k)
+        penalties = self.penalties(candidates.boxes, region, penalty_k)
         return super().output(candidates.with_maps(penalties=penalties), state, region, rows)
 
     def apply_window(
