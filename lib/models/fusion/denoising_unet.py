@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +42,9 @@ class NormConvolution(nn.Module):
         layers = nn.GroupNorm(groups, inputs), nn.SiLU(), nn.Identity(), nn.Conv2d(inputs, outputs, 3, padding=1)
         self.block = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """x [B, inputs, g, g] -> [B, outputs, g, g], plus a shortcut of that shape."""
-        return self.block(x) if shortcut is None else self.block(x) + shortcut
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, inputs, g, g] -> [B, outputs, g, g]."""
+        return self.block(x)
 
 
 class NoiseTerm(nn.Module):
@@ -90,7 +91,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x [B, inputs, g, g], embedding [B, width] of the noise level -> [B, outputs, g, g]."""
-        return self.block2(self.block1(x, self.noise_func(embedding)), self.res_conv(x))
+        hidden = self.block1(x) + self.noise_func(embedding)
+        return self.block2(hidden) + self.res_conv(x)
 
 
 class Stage(nn.Module):
@@ -177,8 +179,8 @@ class DenoisingUNet(nn.Module):
             if scale:
                 ups.append(Resize(now, up=True))
         self.ups = nn.ModuleList(ups)
-        self.final_conv = NormConvolution(now, width, groups)
-        self.final_conv2 = NormConvolution(width, width, groups)
+        self.final_conv: nn.Module = NormConvolution(now, width, groups)
+        self.final_conv2: nn.Module = NormConvolution(width, width, groups)
         self.norm: nn.Module = nn.GroupNorm(groups, width)
         reduction = 2 ** scales[-1]
         self.conv_GAT: nn.Module = nn.Conv2d(level_channels, level_channels, reduction, stride=reduction)
@@ -218,23 +220,28 @@ class DenoisingUNet(nn.Module):
         x = self.norm1(self.with_graph(x, self.conv_GAT(graph)))
         for layer in self.ups:
             x = layer(x if isinstance(layer, Resize) else torch.cat([x, skips.pop()], dim=1), embedding)
-        return self.norm(self.final_conv2(self.final_conv(x, visible)))
+        return self.norm(self.final_conv2(self.with_visible(x, visible)))
 
     def with_graph(self, x: Tensor, graph: Tensor) -> Tensor:
         """The map x [B, C, g, g], plus what a product makes of it and the graph's [B, level_channels, g, g]."""
         return x + self.conv_11(torch.cat([x, graph], dim=1))
 
+    def with_visible(self, x: Tensor, visible: Tensor) -> Tensor:
+        """What the last but one convolution makes of the map, plus the map of the visible stream."""
+        return self.final_conv(x) + visible
 
-class FusedConvolution(NormConvolution):
+
+class FusedConvolution(nn.Module):
     """A `NormConvolution` for inference. constant: [outputs], added everywhere."""
 
     def __init__(self, layer: NormConvolution, options: FuseOptions, constant: Tensor | None = None) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         weight, bias = (layer.block[3].get_parameter(name) for name in ("weight", "bias"))
         self.norm = fuse_module(layer.block[0], options)
         self.convolution = Convolution(weight, bias if constant is None else bias + constant, options)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """x [B, inputs, g, g] -> [B, outputs, g, g], plus a shortcut of that shape."""
         return self.convolution(F.silu(self.norm(x), inplace=True), shortcut)
 
 
@@ -307,7 +314,12 @@ class FusedUNet(DenoisingUNet):
         joint = unet.conv_11.get_parameter("weight").detach().clone()
         joint[:, : joint.shape[0], 0, 0] += torch.eye(joint.shape[0], device=joint.device)
         self.conv_11 = Convolution(joint, unet.conv_11.get_parameter("bias"), small)
-        self.final_conv, self.final_conv2 = (FusedConvolution(c, options) for c in (unet.final_conv, unet.final_conv2))
+        self.final_conv, self.final_conv2 = (
+            FusedConvolution(cast("NormConvolution", c), options) for c in (unet.final_conv, unet.final_conv2)
+        )
 
     def with_graph(self, x: Tensor, graph: Tensor) -> Tensor:
         return self.conv_11(torch.cat([x, graph], dim=1))
+
+    def with_visible(self, x: Tensor, visible: Tensor) -> Tensor:
+        return self.final_conv(x, visible)
