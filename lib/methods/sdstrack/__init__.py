@@ -16,12 +16,7 @@ from lib.models.backbones import RGBX_BACKBONES
 from lib.models.heads import HEADS
 from lib.track import CropSettings
 
-OWN = (
-    "backbone.*_Adapter.*",
-    "backbone.patch_embed_multimodal.*",
-    "backbone.pos_embed_z_z_dte",
-    "backbone.pos_embed_x_x_dte",
-)
+OWN = ("backbone.*_Adapter.*", "backbone.patch_embed_multimodal.*", "backbone.pos_embed_*_dte")
 """Names that an RGB tracker lacks."""
 
 

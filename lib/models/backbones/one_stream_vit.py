@@ -148,10 +148,7 @@ class OneStreamViT(nn.Module):
     """Side of the position embedding that pre-training leaves, of pictures of 224 pixels."""
 
     def __init__(
-        self,
-        options: ViTOptions,
-        block: Callable[..., Block] = Block,
-        stem: Callable[[int, int], nn.Module] | None = None,
+        self, options: ViTOptions, block: Callable[..., Block] = Block, stem: type[nn.Module] | None = None
     ) -> None:
         super().__init__()
         width, depth = options.embed_dim, options.depth
@@ -195,11 +192,14 @@ class OneStreamViT(nn.Module):
         Raises:
             ValueError: There is no such block, or search tokens were eliminated before it.
         """
-        number, projection = numbered_qkv(self.blocks, layer)
+        depth = len(self.blocks)
+        if not -depth <= layer < depth:
+            raise ValueError(f"block {layer} was asked for, but the network has blocks 0..{depth - 1}")
+        number = layer % depth
         early = [i for i, ratio in self.keep_ratio.items() if i < number and ratio < 1.0]
         if early:
             raise ValueError(f"block {number} does not see all search tokens: elimination begins in block {min(early)}")
-        return number, projection
+        return number, self.blocks[number].get_submodule("attn.qkv")
 
     def adapt_pretrained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `OneStreamBackbone`."""
@@ -289,22 +289,6 @@ class OneStreamViT(nn.Module):
             template_mask, keep_rate: As in `encode`.
         """
         return self.encode(self.embed_template(template), self.embed_search(search), template_mask, keep_rate)
-
-
-def numbered_qkv(blocks: nn.ModuleList | nn.Sequential, layer: int) -> tuple[int, nn.Module]:
-    """A block's number from 0 and its projection `attn.qkv`.
-
-    Args:
-        blocks: Transformer blocks.
-        layer: Number of the block; counted from the end when negative.
-
-    Raises:
-        ValueError: There is no such block.
-    """
-    depth = len(blocks)
-    if not -depth <= layer < depth:
-        raise ValueError(f"block {layer} was asked for, but the network has blocks 0..{depth - 1}")
-    return layer % depth, blocks[layer % depth].get_submodule("attn.qkv")
 
 
 def resize_position(pos_embed: Tensor, grid: int, prefix: int = 1, align_corners: bool = False) -> Tensor:

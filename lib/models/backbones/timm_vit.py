@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.models.backbones.one_stream_vit import Tokens, numbered_qkv, resize_patch_embed, resize_position
+from lib.models.backbones.one_stream_vit import OneStreamViT, Tokens, resize_patch_embed, resize_position
 from lib.models.layers.stem import PatchEmbed
 from lib.ranges import Count, Rate, Side
 from lib.registry import suggest
@@ -16,7 +16,7 @@ POSITION, PREFIX = "pos_embed", ("cls_token", "reg_token")
 """timm's names of position embedding and of tokens in front of the patches."""
 
 
-class TimmViT(nn.Module):
+class TimmViT(OneStreamViT):
     """Template and search tokens through the blocks of a timm ViT, behind its class and register tokens.
 
     Parameters: `patch_embed.proj.*`, `blocks.*`, `norm.*`, `norm_pre.*` as in timm; `prefix`, the tokens in front with
@@ -28,14 +28,12 @@ class TimmViT(nn.Module):
         template_size, search_size: Sides of the pictures in pixels, multiples of the patch.
     """
 
-    needs_template_mask = False
-
     def __init__(self, model: Any, template_size: int, search_size: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.width, self.patch = model.embed_dim, model.patch_embed.patch_size[0]
         self.template_size, self.search_size = template_size, search_size
         self.grid_template, self.grid_search = template_size // self.patch, search_size // self.patch
-        self.keep_ratio: dict[int, float] = {}
+        self.keep_ratio, self.sep_seg = {}, False
         self.prefix_positions = 0 if model.no_embed_class else model.num_prefix_tokens
         self.patch_embed = PatchEmbed(self.patch, self.width)
         self.prefix = nn.Parameter(torch.zeros(1, model.num_prefix_tokens, self.width))
@@ -61,18 +59,6 @@ class TimmViT(nn.Module):
             "pos_embed_x": resize_position(positions, self.grid_search, self.prefix_positions),
         }
 
-    def qkv_layer(self, layer: int) -> tuple[int, nn.Module]:
-        """See `OneStreamBackbone`."""
-        return numbered_qkv(self.blocks, layer)
-
-    def embed_template(self, template: Tensor) -> Tensor:
-        """template [B, 3, T, T] -> [B, Nz, C]."""
-        return self.patch_embed(template) + self.pos_embed_z
-
-    def embed_search(self, search: Tensor) -> Tensor:
-        """search [B, 3, S, S] -> [B, Nx, C]."""
-        return self.patch_embed(search) + self.pos_embed_x
-
     def encode(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
     ) -> Tokens:
@@ -84,12 +70,6 @@ class TimmViT(nn.Module):
             x = block(x)
         x = self.norm(x)[:, front:]
         return Tokens(x[:, :length], x[:, length:])
-
-    def forward(
-        self, template: Tensor, search: Tensor, template_mask: Tensor | None = None, keep_rate: float | None = None
-    ) -> Tokens:
-        """Embed and encode pictures."""
-        return self.encode(self.embed_template(template), self.embed_search(search))
 
 
 def timm_vit(
