@@ -166,10 +166,8 @@ def _belongs_to(file: Path, places: WeightPlaces) -> bool:
         metadata = json.loads(file.with_suffix(".json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(metadata, dict) and [metadata.get("script"), metadata.get("config_name")] == [
-        places.script,
-        places.config,
-    ]
+    names = places.script, places.config
+    return isinstance(metadata, dict) and (metadata.get("script"), metadata.get("config_name")) == names
 
 
 def _weights_in(folder: Path) -> str:

@@ -122,14 +122,9 @@ class SiamAttn(SiamRPN):
         pictures, generator = super().sample_inputs(), torch.Generator().manual_seed(1)
         tokens = torch.randn(2, LEVELS, self.width, 2 * KERNEL_CELLS**2 + self.width, generator=generator)
         low, sides = (torch.rand(2, 2, generator=generator) * self.search_size / 2 for _ in range(2))
-        return {
-            "encode_template": pictures["encode_template"],
-            "locate": {"tokens": tokens, "search": pictures["locate"]["search"]},
-            "refine": {
-                BOX_FEATURES: torch.randn(2, self.width, self.grid, self.grid, generator=generator),
-                "rois_xyxy": torch.cat([low, low + sides], dim=1),
-            },
-        }
+        features = torch.randn(2, self.width, self.grid, self.grid, generator=generator)
+        pictures["locate"]["tokens"] = tokens
+        return {**pictures, "refine": {BOX_FEATURES: features, "rois_xyxy": torch.cat([low, low + sides], dim=1)}}
 
     def forward(  # type: ignore[override]
         self, template: Tensor, search: Tensor, propose: Callable[[Candidates], Regions]

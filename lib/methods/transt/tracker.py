@@ -30,11 +30,8 @@ class TransTTracker(OneStreamTracker):
 
     def procedure(self) -> dict[str, Any]:
         """Crops, and the window by which the cell is chosen."""
-        window = {
-            "type": "hanning with zeros",
-            "influence": self.values["window_influence"],
-            "smallest_side": self.margin,
-        }
+        influence = self.values["window_influence"]
+        window = {"type": "hanning with zeros", "influence": influence, "smallest_side": self.margin}
         return {**super().procedure(), "window": window}
 
     def apply_window(

@@ -42,11 +42,8 @@ def map_trained(config: TrDiMPConfig, checkpoint: Checkpoint) -> Mapped:
     """
     (twin, kept), state = TWICE, checkpoint.state_dict
     if not any(n.startswith("classifier.transformer.") for n in state):
-        kind = (
-            "a DiMP, whose filter has no transformer"
-            if any(n.startswith("classifier.") for n in state)
-            else "no TrDiMP"
-        )
+        filters = any(n.startswith("classifier.") for n in state)
+        kind = "a DiMP, whose filter has no transformer" if filters else "no TrDiMP"
         raise WeightsError(f"{checkpoint.path}: the file holds {kind}; names classifier.transformer.* were expected")
     unused = tuple(n for n in state if any(fnmatchcase(n, p) for p in LEFT_OUT))
     copies = {n: kept + n.removeprefix(twin) for n in state if n.startswith(twin) and n not in unused}

@@ -79,14 +79,8 @@ class TrDiMPObjective:
         boxes = density_loss(output.box_scores, proposals)
         middle = torch.stack(between).mean() if between else torch.zeros_like(last)
         total = t.test_clf * last + t.test_init_clf * first + t.test_iter_clf * middle + t.bb_ce * boxes
-        terms = {
-            "Loss/total": total,
-            "Loss/clf": last,
-            "Loss/init_clf": first,
-            "Loss/iter_clf": middle,
-            "Loss/bb_ce": boxes,
-        }
-        return Losses(total, terms)
+        terms = {"Loss/clf": last, "Loss/init_clf": first, "Loss/iter_clf": middle, "Loss/bb_ce": boxes}
+        return Losses(total, {"Loss/total": total, **terms})
 
 
 @dataclass

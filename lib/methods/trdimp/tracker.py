@@ -127,17 +127,11 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     network: TrDiMP
     frame_calls = ("extract", "refine")
     tracker_keys = (
-        "search_factor",
-        "train_skipping",
-        "transformer_skipping",
-        "memory.learning_rate",
-        "localisation.target_not_found_threshold",
-        "localisation.distractor_threshold",
-        "localisation.hard_negative_threshold",
-        "localisation.displacement_scale",
-        "box_refinement.box_refinement_iter",
-        "box_refinement.box_refinement_step_length",
-    )
+        "search_factor", "train_skipping", "transformer_skipping", "memory.learning_rate",
+        "localisation.target_not_found_threshold", "localisation.distractor_threshold",
+        "localisation.hard_negative_threshold", "localisation.displacement_scale",
+        "box_refinement.box_refinement_iter", "box_refinement.box_refinement_step_length",
+    )  # fmt: skip
 
     def __init__(self, network: TrDiMP, settings: TrDiMPTest, normalise: Normalise) -> None:
         self.network = network.eval()
@@ -316,13 +310,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         scales = self._scales(boxes)
         if self.exploring:
             scales = scale[:, 0] * (boxes[:, 2:].prod(dim=1) / sizes.prod(dim=1)).sqrt()
-        after = replace(
-            state,
-            boxes_xywh=boxes,
-            scales=torch.where(rescaled, scales, state.scales),
-            steps=state.steps + 1,
-            flags=flags,
-        )
+        scales = torch.where(rescaled, scales, state.scales)
+        after = replace(state, boxes_xywh=boxes, scales=scales, steps=state.steps + 1, flags=flags)
         return after, Prediction(boxes, confidence, output.windowed_scores)
 
     def _localise(

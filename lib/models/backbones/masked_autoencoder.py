@@ -163,12 +163,9 @@ class MaskedAutoencoder(nn.Module):
             tokens = block(tokens)
         tokens = self.norm(tokens)
         token, z, x = tokens.split([1, template_masking.kept, search_masking.kept], dim=1)
-        return Reconstruction(
-            self.decode(torch.cat([token, z], dim=1), template_masking, self.z_decoder_pos_embed),
-            self.decode(torch.cat([token, x], dim=1), search_masking, self.decoder_pos_embed),
-            template_masking,
-            search_masking,
-        )
+        z = self.decode(torch.cat([token, z], dim=1), template_masking, self.z_decoder_pos_embed)
+        x = self.decode(torch.cat([token, x], dim=1), search_masking, self.decoder_pos_embed)
+        return Reconstruction(z, x, template_masking, search_masking)
 
     def decode(self, tokens: Tensor, masking: Masking, positions: Tensor) -> Tensor:
         """The pixels of one crop.
