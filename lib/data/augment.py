@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.config import GreyRule
+from lib.config import Augment, GreyRule
 from lib.data.boxes import Float32s
 from lib.data.crop import PICTURES, CropPlan, Pixels
 from lib.data.types import Frame, Image
@@ -304,6 +304,13 @@ class MotionBlur(RangedFilter):
         cv2.line(kernel, (first % side, first // side), (last % side, last // side), 1.0)
         kernel /= kernel.sum()
         return lambda crop: np.asarray(cv2.filter2D(crop, -1, kernel))
+
+
+def build_augmentations(augment: Augment) -> list[Augmentation]:
+    """The transforms of DATA.AUGMENT in the order in which they are applied: its own keys, then TRANSFORMS."""
+    grey, mirror = Grey(augment.grey, augment.grey_rule), Mirror(augment.mirror)
+    others = (part.build(AUGMENTATIONS) for part in augment.transforms)
+    return [grey, mirror, Brightness(augment.brightness), CropFlip(augment.crop_flip), *others]
 
 
 @dataclass(frozen=True, slots=True)

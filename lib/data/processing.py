@@ -12,19 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.config import Data, Region
-from lib.data.augment import (
-    AUGMENTATIONS,
-    Augmentation,
-    Brightness,
-    CropDraw,
-    CropFlip,
-    Draws,
-    Grey,
-    Mirror,
-    mirror_box,
-    mirror_box_in_crop,
-    plan_crop,
-)
+from lib.data.augment import CropDraw, Draws, build_augmentations, mirror_box, mirror_box_in_crop, plan_crop
 from lib.data.boxes import Float32s
 from lib.data.crop import CROP_STYLES, CropError, CropPlan, CropRegion, PictureChanges, Pixels
 from lib.data.types import Boxes, Frame, FrameSet, InvalidSampleError, Mask, Masks, Sample
@@ -53,7 +41,6 @@ class Placement:
 class Processing:
     """Makes samples of frame sets, as DATA says. Holds no state, so that any number of threads may share it.
 
-    Its transforms are those of DATA.AUGMENT: its own keys, then TRANSFORMS, in the order in which they are applied.
     DATA.BOX_UNIT: boxes are divided by the crop's side (`size`, OSTrack) or a pixel less (`size_minus_one`, CSTrack).
     DATA.REJECT_ALL_PADDING: a sample whose crop shows nothing but padding, at pixel or token resolution, is invalid;
     otherwise only crops beyond the image are. DATA.MASKS: `Sample.extras` carries the target's masks.
@@ -63,14 +50,7 @@ class Processing:
         self.data, self.training = data, training
         style = data.crop_style.build(CROP_STYLES).in_training()
         self.styles = {"template": style, "search": style}
-        augment = data.augment
-        self.augmentations: list[Augmentation] = [
-            Grey(augment.grey, augment.grey_rule),
-            Mirror(augment.mirror),
-            Brightness(augment.brightness),
-            CropFlip(augment.crop_flip),
-            *(part.build(AUGMENTATIONS) for part in augment.transforms),
-        ]
+        self.augmentations = build_augmentations(data.augment)
 
     def __call__(self, frames: FrameSet, rng: np.random.Generator) -> Sample:
         """Draw the random numbers of a sample and apply them.
