@@ -71,12 +71,10 @@ class LmdbPlan:
         Raises:
             PlanError: One of `parts` is missing.
         """
-        if not self.parts:
-            yield from _walk(self.source, "", ())
-        for part in self.parts:
+        for part in self.parts or ("",):
             path = self.source / part
             if path.is_dir():
-                yield from _walk(self.source, f"{part}/", ())
+                yield from _walk(self.source, f"{part}/" if part else "", ())
             elif path.is_file():
                 yield part
             else:

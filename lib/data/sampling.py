@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -447,27 +448,23 @@ class TrackingSampler(Generic[T]):
             OSError, DecodeError: A picture is missing or damaged, or a mask has another size.
         """
         other = ids.search_video or video
-        frames: dict[tuple[bool, int], Frame] = {}
 
-        def frame(of: Video, i: int) -> Frame:
-            key = of is video, i
-            if key not in frames:
-                frames[key] = self.pictures(of.read_frame(i))
-            return frames[key]
+        @cache
+        def frame(own: bool, i: int) -> Frame:
+            return self.pictures((video if own else other).read_frame(i))
 
         def masks(of: Video, numbers: Sequence[int]) -> Masks | None:
             found = of.masks(numbers)
             for i, mask in zip(numbers, found or (), strict=False):
-                if mask is not None and mask.shape != frame(of, i).size_hw:
-                    sizes = [" x ".join(map(str, reversed(shape))) for shape in (mask.shape, frame(of, i).size_hw)]
+                if mask is not None and mask.shape != (picture := frame(of is video, i).size_hw):
+                    sizes = [" x ".join(map(str, reversed(shape))) for shape in (mask.shape, picture)]
                     raise DecodeError(f"{of.frame_path(i)}: a mask of {sizes[0]} pixels for a picture of {sizes[1]}")
             return found
 
-        template, search = (tuple(frame(v, i) for i in n) for v, n in ((video, ids.template), (other, ids.search)))
         has_masks = self.masks and video.read_mask is not None and other.read_mask is not None
         return FrameSet(
-            template=template,
-            search=search,
+            template=tuple(frame(True, i) for i in ids.template),
+            search=tuple(frame(other is video, i) for i in ids.search),
             template_boxes=video.boxes_xywh[list(ids.template)],
             search_boxes=other.boxes_xywh[list(ids.search)],
             modality=video.modality,

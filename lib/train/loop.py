@@ -236,12 +236,10 @@ class Trainer:
         """Train from the present step to the end of the epoch and report its means."""
         steps = len(self.setup.train_loader)
         set_train_mode(self.setup.network, self.setup.objective, self.phase.train.fix_bn, self.phase.eval_modules)
-        self._meter.restart()
-        if self.position.step < steps:
-            batches = EpochIterator(self.setup.train_loader, epoch, self.position.step, self.setup.prepare)
-            self._meter.restart()  # leaves out the start of the worker processes and the first batch
-            while self.position.step < steps:
-                self._train_batches(batches, Progress(epoch, self.train.epoch, self.position.step, steps))
+        batches = EpochIterator(self.setup.train_loader, epoch, self.position.step, self.setup.prepare)
+        self._meter.restart()  # leaves out the start of the worker processes and the first batch
+        while self.position.step < steps:
+            self._train_batches(batches, Progress(epoch, self.train.epoch, self.position.step, steps))
         self._meter.next_interval()
         self._report("train", Progress(epoch, self.train.epoch, steps, steps), self._averager, self._meter.epoch)
 
