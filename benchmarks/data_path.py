@@ -99,7 +99,8 @@ def straightforward(shot: Shot, draws: Draws) -> list[torch.Tensor]:
         (clip.search[0], clip.search_boxes[0], DATA.search, draws.search[0]),
     )
     for frame, box, rule, draw in kinds:
-        image, target = frame.merged(), box.astype(np.float32)
+        pictures = [picture for picture in (frame.rgb, frame.aux) if picture is not None]
+        image, target = np.concatenate(pictures, axis=2), box.astype(np.float32)
         if draws.changes[0] and frame.second is None:
             image = grey_picture(image)
         if draws.changes[1]:

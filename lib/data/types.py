@@ -92,11 +92,6 @@ class Frame:
     def size_hw(self) -> tuple[int, int]:
         return self.rgb.shape[0], self.rgb.shape[1]
 
-    def merged(self) -> Image:
-        """H x W x 3, or H x W x 6 with the aux picture behind RGB."""
-        aux = self.aux
-        return self.rgb if aux is None else np.concatenate([self.rgb, aux], axis=2)
-
 
 @dataclass(frozen=True, slots=True)
 class Qualities:

@@ -11,6 +11,11 @@ from lib.data import Frame, Image, depth_to_picture
 from synthetic.dataset import three_channels
 
 
+def merged(frame: Frame) -> Image:
+    """The pictures of a frame behind each other, [H, W, 3] or [H, W, 6]."""
+    return np.concatenate([p for p in (frame.rgb, frame.aux) if p is not None], axis=2)
+
+
 def x_frame(rgb: Image, x: NDArray[Any], kind: str, depth_clip: bool = False) -> NDArray[Any]:
     """A frame in one of the published arrangements.
 
@@ -29,8 +34,8 @@ def x_frame(rgb: Image, x: NDArray[Any], kind: str, depth_clip: bool = False) ->
     if kind in ("color", "raw_x"):
         return rgb if kind == "color" else x
     if kind == "rgbrgb":
-        return Frame(rgb, three_channels(x.astype(np.uint8, copy=False))).merged()
+        return merged(Frame(rgb, three_channels(x.astype(np.uint8, copy=False))))
     if kind == "normalized_x":
         return depth_to_picture(x, depth_clip, "3x")[..., 0]
     picture = depth_to_picture(x, depth_clip, "3x" if kind.endswith("3x") else "colormap")
-    return Frame(rgb, picture).merged() if kind.startswith("rgb") else picture
+    return merged(Frame(rgb, picture)) if kind.startswith("rgb") else picture

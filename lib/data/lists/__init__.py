@@ -12,12 +12,6 @@ from typing import Any
 from lib.registry import UnknownNameError, suggest
 
 
-def list_names() -> list[str]:
-    """Names that `load_list` knows, sorted."""
-    entries = (entry.name for entry in files(__name__).iterdir())
-    return sorted(name.removesuffix(".json") for name in entries if name.endswith(".json"))
-
-
 def load_list(name: str) -> Any:
     """The content of ``<name>.json``, read again at each call.
 
@@ -31,7 +25,7 @@ def load_list(name: str) -> Any:
         UnknownNameError: There is no such file.
     """
     stem = name.removesuffix(".json")
-    known = list_names()
+    known = sorted(f.name.removesuffix(".json") for f in files(__name__).iterdir() if f.name.endswith(".json"))
     if stem not in known:
         raise UnknownNameError(f"no sequence list {name!r}{suggest(stem, known)} (known: {', '.join(known)})")
     return json.loads((files(__name__) / f"{stem}.json").read_text(encoding="utf-8"))

@@ -22,6 +22,7 @@ from lib.data import (
     pack_clip,
     unpack_clip,
 )
+from tests.support.pictures import merged
 from tests.unit.data.tiny import TinyDataset, no_other_video
 
 SECTION = SLT(frames=8, max_gap=20, max_interval=5, interval_prob=0.5)
@@ -145,7 +146,7 @@ def test_packing_gives_back_every_kind_of_frame_and_stores_repeated_ones_once():
     assert packed.pixels.numel() == 105 + 144 + 27 + 9 + 768
     assert again.name == clip.name
     for one, other in zip((*clip.template, *clip.search), (*again.template, *again.search), strict=True):
-        assert np.array_equal(one.merged(), other.merged())
+        assert np.array_equal(merged(one), merged(other))
     assert again.search[2].rgb is not None
     assert isinstance(again.search[2].second, Levels)
     assert np.shares_memory(again.search[2].rgb, again.search[3].rgb)

@@ -17,7 +17,7 @@ from lib.data import (
     read_frame,
 )
 from synthetic.dataset import three_channels
-from tests.support.pictures import x_frame
+from tests.support.pictures import merged, x_frame
 from tests.unit.data.trees import as_folder, picture, pixels_of
 
 
@@ -70,7 +70,7 @@ def test_a_frame_from_files(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     assert read_frame(store, "c.png").aux is None
     thermal = read_frame(store, "c.png", "t.png")
-    np.testing.assert_array_equal(thermal.merged(), np.concatenate([pixels_of(1), pixels_of(2)], axis=2))
+    np.testing.assert_array_equal(merged(thermal), np.concatenate([pixels_of(1), pixels_of(2)], axis=2))
     coloured = read_frame(store, "c.png", "d.png", AuxRecipe("depth"))
     np.testing.assert_array_equal(coloured.aux, depth_to_picture(depth))
 

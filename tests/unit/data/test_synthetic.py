@@ -11,6 +11,7 @@ import pytest
 
 from lib.data import Modality
 from synthetic import ATTRIBUTES, SyntheticDataset, SyntheticWorld, WorldCameras, WorldConfig, build_synthetic, fill
+from tests.support.pictures import merged
 
 SMALL = WorldConfig(width=160, height=120, length=40)
 
@@ -188,7 +189,7 @@ def test_dataset_fulfils_the_contract_and_travels() -> None:
         assert a.rgb.shape == (80, 96, 3)
         assert a.aux is not None
         assert a.aux.shape == a.rgb.shape
-        assert np.array_equal(a.merged(), b.merged())
+        assert np.array_equal(merged(a), merged(b))
         with pytest.raises(IndexError):
             sequence.read_frame(6)
     with pytest.raises(IndexError):
