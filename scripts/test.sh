@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All checks: style, types, tests. Installs what is needed first.
 #
-#   bash scripts/test.sh                 everything, two jobs at a time with one thread each (JOBS=4 for more)
+#   bash scripts/test.sh                 everything, by one job more than there are cores (JOBS=2 for fewer)
 #   bash scripts/test.sh -k crop -x      arguments go to one run of pytest, and nothing else is checked
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,13 +16,16 @@ python -m ruff check . && python -m ruff format --check . || exit 1
 # Tests of ONNX Runtime and OpenVINO have a process of their own: what they leave in it can crash a later fork.
 engines=$(grep -rl --include='test_*.py' 'mark.engines' tests | tr '\n' ' ')
 pytest="python -m pytest --color=no"
-jobs=(
-    "unit: $pytest tests/unit tests/fuzz $(printf -- '--ignore=%s ' $engines)"
+unit="$pytest tests/unit tests/fuzz $(printf -- '--ignore=%s ' $engines) -m"
+jobs=(  # the longest first
+    "slow: $unit slow"
     "golden: $pytest tests/golden"
     "e2e: $pytest tests/e2e"
     "engines: $pytest $engines"
+    "quick: $unit not(slow)"
     "types: python -m mypy"
 )
+at_once=${JOBS:-$(($(env -u OMP_NUM_THREADS nproc) + 1))}  # one more than cores: tests also wait for processes and disks
 
 # Each job is a name and a command. Its lines are printed as they come, after its name; those of failed jobs once more at
 # the end, by themselves.
@@ -36,7 +39,7 @@ trap 'rm -rf "$logs"' EXIT
 trap 'kill $(jobs -p) 2> /dev/null; exit 130' INT TERM
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 for i in "${!jobs[@]}"; do
-    while (($(jobs -rp | wc -l) >= ${JOBS:-2})); do wait -n; done
+    while (($(jobs -rp | wc -l) >= at_once)); do wait -n; done
     run_job "${jobs[i]}" "$i" &
 done
 wait
