@@ -137,11 +137,16 @@ class DatasetSpec:
         subsets = [replace(s, datasets_name="") for s in self.subsets if s.label and (not held or s.label in held)]
         title = self.description.partition(",")[0].partition(":")[0]
         return replace(
-            self, key=f"{self.key}_lmdb", folders=(self.lmdb.folder or f"{self.key}_lmdb",),
+            self,
+            key=f"{self.key}_lmdb",
+            folders=(self.lmdb.folder or f"{self.key}_lmdb",),
             description=self.lmdb.description or f"{title} as LMDB",
-            layout=self.lmdb.layout or f"data.mdb, whose keys are the paths of {self.layout}", subsets=tuple(subsets),
-            aliases=(self.lmdb.folder,) if self.lmdb.folder else (), lmdb=None, copy_of=self.key,
-        )  # fmt: skip
+            layout=self.lmdb.layout or f"data.mdb, whose keys are the paths of {self.layout}",
+            subsets=tuple(subsets),
+            aliases=(self.lmdb.folder,) if self.lmdb.folder else (),
+            lmdb=None,
+            copy_of=self.key,
+        )
 
 
 def folder_hint(name: str) -> str:

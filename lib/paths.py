@@ -223,10 +223,12 @@ def load_paths(
     folders = {name: setting.path for name, setting in settings.items()}
     root = folders.get("workspace_dir", repository_root())
     return Paths(
-        workspace=root, data_dir=folders.get("data_dir", root / "data"),
+        workspace=root,
+        data_dir=folders.get("data_dir", root / "data"),
         save_dir=folders.get("save_dir", root / "output"),
-        pretrained=folders.get("pretrained_dir", root / "pretrained"), settings=settings,
-    )  # fmt: skip
+        pretrained=folders.get("pretrained_dir", root / "pretrained"),
+        settings=settings,
+    )
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:

@@ -406,9 +406,12 @@ def with_attributes(sequences: Sequence[BenchmarkVideo], attributes: Sequence[st
 
 
 LAYOUTS = (
-    ("visible.txt", "infrared.txt"), ("groundTruth_v.txt", "groundTruth_i.txt"), ("groundtruth.txt",),
-    ("groundtruth_rect.txt",), ("init.txt",),
-)  # fmt: skip
+    ("visible.txt", "infrared.txt"),
+    ("groundTruth_v.txt", "groundTruth_i.txt"),
+    ("groundtruth.txt",),
+    ("groundtruth_rect.txt",),
+    ("init.txt",),
+)
 """Names of box files in a sequence's folder: one for each of two modalities, or one file."""
 
 

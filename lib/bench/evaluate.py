@@ -169,12 +169,16 @@ class Scored:
         """Content of `scores.json`: percent, overall and per sequence."""
         each = {key: self.filed.per_sequence(key) for key in self.filed.headline}
         return {
-            "benchmark": self.benchmark.name, "metric": self.metric, "metric_options": dict(self.options),
-            "labels": self.filed.labels, "headline": self.filed.headline,
-            "float_boxes": self.exact.headline if self.exact else None, "result_format": self.benchmark.result_format,
+            "benchmark": self.benchmark.name,
+            "metric": self.metric,
+            "metric_options": dict(self.options),
+            "labels": self.filed.labels,
+            "headline": self.filed.headline,
+            "float_boxes": self.exact.headline if self.exact else None,
+            "result_format": self.benchmark.result_format,
             "unscored": dict(self.filed.unscored),
             "sequences": {name: {key: scores[name] for key, scores in each.items()} for name in self.filed.names},
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -487,11 +491,20 @@ def _manifest(job: EvalJob, state: str) -> dict[str, Any]:
     execution = job.spec.execution(0)
     script, config = job.spec.labels
     return {
-        "state": state, "benchmark": job.benchmark.name, "data": str(job.paths.dataset(job.benchmark.spec)),
+        "state": state,
+        "benchmark": job.benchmark.name,
+        "data": str(job.paths.dataset(job.benchmark.spec)),
         "second_picture": job.benchmark.second_picture,
-        "tracker": {"script": script, "config": config, "run_id": job.run_id}, "identity": job.identity.plain(),
-        "hash": job.identity.hash, **job.spec.details(), "device": execution.device, "dtype": execution.dtype_name,
-        "reason": execution.reason, "batch": job.batch, "workers": job.processes, "versions": versions(),
+        "tracker": {"script": script, "config": config, "run_id": job.run_id},
+        "identity": job.identity.plain(),
+        "hash": job.identity.hash,
+        **job.spec.details(),
+        "device": execution.device,
+        "dtype": execution.dtype_name,
+        "reason": execution.reason,
+        "batch": job.batch,
+        "workers": job.processes,
+        "versions": versions(),
         "host": {"name": socket.gethostname(), "system": platform.platform(), "cpus": os.cpu_count()},
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }  # fmt: skip
+    }

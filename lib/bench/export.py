@@ -44,10 +44,16 @@ def export_tracker(spec: TrackerSpec, folder: Path) -> dict[str, Any]:
         raise
     details = spec.details()
     values = {
-        "format": GRAPHS_FORMAT, "method": details["method"], "script": spec.script, "config": spec.experiment.name,
-        "config_hash": details["config_hash"], "weights": details["weights"], **found,
-        "pixels": "uint8 RGB, channels first, 0..255; the graphs normalise", "identity": spec.identity().plain(),
+        "format": GRAPHS_FORMAT,
+        "method": details["method"],
+        "script": spec.script,
+        "config": spec.experiment.name,
+        "config_hash": details["config_hash"],
+        "weights": details["weights"],
+        **found,
+        "pixels": "uint8 RGB, channels first, 0..255; the graphs normalise",
+        "identity": spec.identity().plain(),
         "versions": versions(),
-    }  # fmt: skip
+    }
     write_text(folder / GRAPHS_FILE, json.dumps(values, indent=1) + "\n")
     return values

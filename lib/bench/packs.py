@@ -42,9 +42,16 @@ FOREIGN = (".rar", ".7z")
 MAX_BYTES = 8 << 30
 """Unpacked size from which a pack is refused."""
 DAMAGED = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
     UnicodeDecodeError,
-)  # fmt: skip
+)
 """Errors of the standard library for archives that are damaged, encrypted, or packed in an unknown way."""
 SIDE = re.compile(r"_(times?|scores?|confidences?|all_boxes|all_scores)$")
 SIDE_FOLDER = re.compile(r"^(times?|scores?|confidences?)$", re.I)

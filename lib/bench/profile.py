@@ -271,12 +271,18 @@ def profile_tracker(
         throughput[size] = size / taken.median * 1e3
     return Profile(
         parameters=sum(p.numel() for p in network.parameters()),
-        trainable=sum(p.numel() for p in network.parameters() if p.requires_grad), per_target=per_target,
-        per_frame=per_frame, network=network_time, init=init, step=step, step_with_decode=with_decode,
-        throughput=throughput, frame_size_wh=frame_size_wh,
+        trainable=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        per_target=per_target,
+        per_frame=per_frame,
+        network=network_time,
+        init=init,
+        step=step,
+        step_with_decode=with_decode,
+        throughput=throughput,
+        frame_size_wh=frame_size_wh,
         peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         setting=_setting(device),
-    )  # fmt: skip
+    )
 
 
 def _costs(tracker: Tracker, frame: Frame, boxes: torch.Tensor) -> tuple[Cost, Cost, State]:

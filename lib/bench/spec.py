@@ -267,11 +267,16 @@ class TrackerSpec:
         if self.reference:
             return {"method": f"reference tracker {self.reference}"}
         return {
-            "method": self.experiment.method.name, "config_file": str(self.experiment.path),
-            "config": self.experiment.plain, "config_hash": self.experiment.hash, "overrides": list(self.overrides),
+            "method": self.experiment.method.name,
+            "config_file": str(self.experiment.path),
+            "config": self.experiment.plain,
+            "config_hash": self.experiment.hash,
+            "overrides": list(self.overrides),
             "weights": {"file": None if self.checkpoint is None else str(self.checkpoint), "sha256": self.weights_hash},
-            "protocol": self.protocol, "compiled": self.compile, "engine": self.engine,
-        }  # fmt: skip
+            "protocol": self.protocol,
+            "compiled": self.compile,
+            "engine": self.engine,
+        }
 
     def execution(self, slot: int) -> Execution:
         """Device and number format of a process.

@@ -145,9 +145,11 @@ class OpenVinoGraph:
             raise EngineError(f"OpenVINO computes in f32 or bf16 here, not in {dtype}")
         core = openvino.Core()
         options = {
-            "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-        }  # fmt: skip
+        }
         model: Any = core.compile_model(core.read_model(str(path)), "CPU", options)
         self._inputs = [i.get_any_name() for i in model.inputs]
         self._outputs = [o.get_any_name() for o in model.outputs]

@@ -193,9 +193,13 @@ def write_graphs(graphs: Mapping[str, Graph], folder: Path, file_format: str = "
             program = torch.export.export(graph.module, tuple(inputs.values()), dynamic_shapes={"inputs": rows})
             try:
                 written = torch.onnx.export(
-                    program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False,
+                    program,
+                    dynamo=True,
+                    input_names=list(inputs),
+                    output_names=list(graph.outputs),
+                    verbose=False,
                     custom_translation_table=onnx_functions(),
-                )  # fmt: skip
+                )
             except torch.onnx.OnnxExporterError as error:
                 raise EngineError(f"PyTorch cannot write {path.name}: {_first_cause(error)}") from error
             assert written is not None

@@ -1,9 +1,17 @@
 """The training loop of all methods, with its optimiser, schedule, checkpoints and logs."""
 
 from lib.train.checkpoint import (
-    CheckpointError, CheckpointFolder, OccupiedError, Position, ResumeError, check_state, config_changes, find_state,
-    is_kept, read_state,
-)  # fmt: skip
+    CheckpointError,
+    CheckpointFolder,
+    OccupiedError,
+    Position,
+    ResumeError,
+    check_state,
+    config_changes,
+    find_state,
+    is_kept,
+    read_state,
+)
 from lib.train.log import LinesSink, LogPaths, Report, TerminalSink, TextSink, TrainLog, WandbSink, duration
 from lib.train.loop import Trainer, TrainingSetup
 from lib.train.optim import build_optimizer, load_optimizer_state, optimizer_state, parameter_groups, set_train_mode

@@ -4,6 +4,11 @@ To add one, register a `Benchmark` for a row of the data set catalogue: docs/add
 """
 
 from lib.bench.benchmarks.benchmark import (
-    BENCHMARKS, Benchmark, BenchmarkError, BenchmarkVideo, get_benchmark, register_benchmark,
-)  # fmt: skip
+    BENCHMARKS,
+    Benchmark,
+    BenchmarkError,
+    BenchmarkVideo,
+    get_benchmark,
+    register_benchmark,
+)
 from lib.bench.benchmarks.runs import axis_aligned_boxes

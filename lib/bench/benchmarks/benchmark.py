@@ -104,14 +104,20 @@ class BenchmarkVideo(Video):
         first, *others = (r if len(r) <= annotated else r[every] for r in rows)
         height, width = self.read_frame(0).size_hw if self.sized else (0, 0)
         return SequenceResult(
-            self.name, self.boxes_xywh[every], first, visible=None if self.present is None else self.present[every],
+            self.name,
+            self.boxes_xywh[every],
+            first,
+            visible=None if self.present is None else self.present[every],
             second_gt_xywh=None if self.second_boxes_xywh is None else self.second_boxes_xywh[every],
-            image_size_wh=(width, height) if self.sized else None, cover=self.visible_ratio, repetitions=tuple(others),
+            image_size_wh=(width, height) if self.sized else None,
+            cover=self.visible_ratio,
+            repetitions=tuple(others),
             seconds=runs[0].seconds if len(runs[0].seconds) else None,
-            confidence=runs[0].scores if len(runs[0].scores) else None, passes=self.passes,
+            confidence=runs[0].scores if len(runs[0].scores) else None,
+            passes=self.passes,
             gt_corners=None if self.corners is None else self.corners[every],
             marks=tuple(r.marks for r in runs if r.marks is not None),
-        )  # fmt: skip
+        )
 
     def truth_only(self) -> SequenceResult:
         """The ground truth as `sequence_result` gives it, with boxes of no tracker; no picture is read."""
@@ -140,10 +146,13 @@ def reordered(video: Video, frames: range, name: str) -> Video:
     rows = {key: table[np.array(frames)] for key, table in given.items() if table is not None}
     masks = video.read_mask
     return replace(
-        video, **rows, name=name, read_frame=lambda i: video.read_frame(frames[i]),
+        video,
+        **rows,
+        name=name,
+        read_frame=lambda i: video.read_frame(frames[i]),
         frame_path=lambda i: video.frame_path(frames[i]),
         read_mask=None if masks is None else lambda i: masks(frames[i]),
-    )  # fmt: skip
+    )
 
 
 Runs = Callable[[BenchmarkVideo, Annotation], BenchmarkVideo]
@@ -386,10 +395,13 @@ class Reader:
                 attributes = frozenset(tag for tag, flag in zip(self.table["order"], flags, strict=True) if flag)
             base = {f.name: getattr(video, f.name) for f in fields(Video)}
             sequence = BenchmarkVideo(
-                **{**base, "dataset": benchmark.name, "attributes": attributes}, present=annotation.present,
-                second_boxes_xywh=annotation.second_boxes_xywh, scored_every=benchmark.scored_every,
-                sized=benchmark.sized, other_names=benchmark.other_names_of(name),
-            )  # fmt: skip
+                **{**base, "dataset": benchmark.name, "attributes": attributes},
+                present=annotation.present,
+                second_boxes_xywh=annotation.second_boxes_xywh,
+                scored_every=benchmark.scored_every,
+                sized=benchmark.sized,
+                other_names=benchmark.other_names_of(name),
+            )
             return benchmark.runs(sequence, annotation)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingSequenceError(f"{name}: {error}") from None

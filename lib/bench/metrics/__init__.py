@@ -9,9 +9,17 @@ from lib.bench.metrics import got10k, one_pass, supervised, vot
 from lib.bench.metrics.curves import overlap
 from lib.bench.metrics.got10k import speed
 from lib.bench.metrics.metric import (
-    METRICS, MetricSpec, Score, Scores, SequenceCurves, average_runs, check_options, evaluate, parse_options,
+    METRICS,
+    MetricSpec,
+    Score,
+    Scores,
+    SequenceCurves,
+    average_runs,
+    check_options,
+    evaluate,
+    parse_options,
     unscorable,
-)  # fmt: skip
+)
 from lib.bench.metrics.polygons import polygon_overlap
 from lib.bench.metrics.reliability import Reliability, reliability
 from lib.bench.metrics.sequence_result import MetricError, SequenceResult

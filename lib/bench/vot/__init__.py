@@ -3,6 +3,13 @@
 from lib.bench.result_files import format_values, is_trajectory, read_marks, read_regions, read_values
 from lib.bench.vot.adapter import AdapterOptions, main
 from lib.bench.vot.workspace import (
-    VotWorkspace, WorkspaceError, anchor_problems, find_sequences, link_results, link_sequences, open_workspace,
-    toolkit_problem, write_tracker,
-)  # fmt: skip
+    VotWorkspace,
+    WorkspaceError,
+    anchor_problems,
+    find_sequences,
+    link_results,
+    link_sequences,
+    open_workspace,
+    toolkit_problem,
+    write_tracker,
+)

@@ -44,9 +44,11 @@ EXPERIMENTS = {"unsupervised": ("depthtrack", "vot2018_lt"), "multistart": ("vot
 """Benchmarks of a kind of experiment: the title of its stack says which; another one stands for the first, unless the
 run lengths depend on it."""
 TEMPLATES = {
-    "depthtrack": "Depthtrack_workspace", "vot2018_lt": "VOT2018LT_workspace", "vot_rgbd22": "VOT22RGBD_workspace",
+    "depthtrack": "Depthtrack_workspace",
+    "vot2018_lt": "VOT2018LT_workspace",
+    "vot_rgbd22": "VOT22RGBD_workspace",
     **dict.fromkeys(SUPERVISED, "VOT2018_workspace"),
-}  # fmt: skip
+}
 TIMEOUT_SECONDS = 600
 TOOLKIT_VERSIONS = ("0.7.3", "0.7.4")
 
@@ -281,10 +283,14 @@ def write_tracker(
     environment["REGION"] = None if region == REGIONS[0] else region
     environment["LOG"] = str(workspace.folder / "logs" / f"{name}_tracker.log")
     section = {
-        "label": " ".join(resolved.labels), "protocol": "traxpython", "command": "lib.bench.vot",
-        "paths": str(repository_root()), "python": shlex.quote(os.path.abspath(sys.executable)),
-        "timeout": str(timeout), **{f"env_{PREFIX}{key}": value for key, value in environment.items() if value},
-    }  # fmt: skip
+        "label": " ".join(resolved.labels),
+        "protocol": "traxpython",
+        "command": "lib.bench.vot",
+        "paths": str(repository_root()),
+        "python": shlex.quote(os.path.abspath(sys.executable)),
+        "timeout": str(timeout),
+        **{f"env_{PREFIX}{key}": value for key, value in environment.items() if value},
+    }
     workspace.make()
     file = workspace.folder / TRACKERS
     ini = configparser.ConfigParser(interpolation=None)
@@ -309,13 +315,16 @@ def _environment(
     further = [f for f in fields(spec) if f.name not in ("script", "config", "checkpoint")]
     options = {f.name: getattr(spec, f.name) for f in further if getattr(spec, f.name) != f.default}
     return {
-        "SCRIPT": spec.script, "CONFIG": spec.config,
+        "SCRIPT": spec.script,
+        "CONFIG": spec.config,
         "CHECKPOINT": os.path.abspath(resolved.checkpoint) if resolved.checkpoint else None,
-        "OPTIONS": json.dumps(options) if options else None, "SAVE_DIR": os.path.abspath(paths.save_dir),
+        "OPTIONS": json.dumps(options) if options else None,
+        "SAVE_DIR": os.path.abspath(paths.save_dir),
         "BENCHMARK": workspace.benchmark.name,
         "CHANNELS": ",".join(CHANNELS[workspace.benchmark.modality is Modality.RGBD]),
-        "IDENTITY": resolved.identity().hash, "WORKSPACE": str(workspace.folder),
-    }  # fmt: skip
+        "IDENTITY": resolved.identity().hash,
+        "WORKSPACE": str(workspace.folder),
+    }
 
 
 def _set_aside(workspace: Path, name: str, identity: str | None) -> Path | None:

@@ -9,8 +9,14 @@ from lib.data.datasets.base import Annotation, StoredDataset, positive, quiet_re
 from lib.data.datasets.build import build_dataset, open_subset, open_videos, reader_class
 from lib.data.datasets.coco import CocoDataset
 from lib.data.datasets.folders import (
-    FolderDataset, LasotDataset, Pictures, Tc128Dataset, Tnl2kDataset, VastTrackDataset, VotDataset,
-)  # fmt: skip
+    FolderDataset,
+    LasotDataset,
+    Pictures,
+    Tc128Dataset,
+    Tnl2kDataset,
+    VastTrackDataset,
+    VotDataset,
+)
 from lib.data.datasets.frames import cut_rows, numbered_files
 from lib.data.datasets.got10k import Got10kDataset
 from lib.data.datasets.imagenet_vid import ImagenetVidDataset

@@ -108,9 +108,14 @@ class PseudoLabelDataset(StoredDataset):
         pictures, boxes = replace(frames, rgb=_chosen(frames.rgb, numbers), aux=aux), track.boxes_xywh
         valid = positive(boxes)
         return Annotation(
-            boxes, valid, valid, pictures,
-            object_class=found.object_class, folder=found.folder, qualities=track.qualities,
-        )  # fmt: skip
+            boxes,
+            valid,
+            valid,
+            pictures,
+            object_class=found.object_class,
+            folder=found.folder,
+            qualities=track.qualities,
+        )
 
 
 def _stem(key: str) -> str:

@@ -127,11 +127,17 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     network: TrDiMP
     frame_calls = ("extract", "refine")
     tracker_keys = (
-        "search_factor", "train_skipping", "transformer_skipping", "memory.learning_rate",
-        "localisation.target_not_found_threshold", "localisation.distractor_threshold",
-        "localisation.hard_negative_threshold", "localisation.displacement_scale",
-        "box_refinement.box_refinement_iter", "box_refinement.box_refinement_step_length",
-    )  # fmt: skip
+        "search_factor",
+        "train_skipping",
+        "transformer_skipping",
+        "memory.learning_rate",
+        "localisation.target_not_found_threshold",
+        "localisation.distractor_threshold",
+        "localisation.hard_negative_threshold",
+        "localisation.displacement_scale",
+        "box_refinement.box_refinement_iter",
+        "box_refinement.box_refinement_step_length",
+    )
 
     def __init__(self, network: TrDiMP, settings: TrDiMPTest, normalise: Normalise) -> None:
         self.network = network.eval()
