@@ -6,7 +6,7 @@ Boxes are x, y, w, h in crop pixels. Features come in two levels, of strides 8 a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -163,7 +163,14 @@ class IoUNet(nn.Module):
 
     @torch.no_grad()
     def refine(
-        self, modulation: Tensor, fine: Tensor, coarse: Tensor, boxes_xywh: Tensor, *ascent: Any
+        self,
+        modulation: Tensor,
+        fine: Tensor,
+        coarse: Tensor,
+        boxes_xywh: Tensor,
+        steps: int,
+        step_length: float,
+        decay: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Boxes after some steps of `ascend`.
 
@@ -173,13 +180,12 @@ class IoUNet(nn.Module):
         Args:
             modulation: [N, 2, C].
             fine, coarse: Feature levels [N, C, H, W].
-            boxes_xywh: See `ascend`.
-            ascent: Its steps, length and decay.
+            boxes_xywh, steps, step_length, decay: See `ascend`.
 
         Returns:
             Boxes [N, R, 4] and scores [N, R], see `ascend`.
         """
-        ascent = boxes_xywh.to(modulation), *ascent
+        ascent = boxes_xywh.to(modulation), steps, step_length, decay
         if fine.device.type != "cpu":
             return self.ascend(modulation, self.features(fine, coarse), *ascent)[:2]
         features = self.features_near(fine, coarse, boxes_xywh)
@@ -193,7 +199,13 @@ class IoUNet(nn.Module):
     @without_autocast
     @torch.no_grad()
     def ascend(
-        self, modulation: Tensor, features: IoUFeatures, boxes_xywh: Tensor, steps: int, length: float, decay: float = 1
+        self,
+        modulation: Tensor,
+        features: IoUFeatures,
+        boxes_xywh: Tensor,
+        steps: int,
+        step_length: float,
+        decay: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes after steps of gradient ascent on their scores, in eval mode; no graph is recorded.
 
@@ -202,8 +214,8 @@ class IoUNet(nn.Module):
         Args:
             modulation, features, boxes_xywh: See `forward`.
             steps: Their number, one at least.
-            length: Factor of the gradient in the first step.
-            decay: Factor of the length after each step.
+            step_length: Factor of the gradient in the first step.
+            decay: Factor of the step length after each step.
 
         Returns:
             Boxes [N, R, 4], scores [N, R] of the boxes before the last step, and the hull [N, 4] x1, y1, x2, y2 of all
@@ -226,9 +238,9 @@ class IoUNet(nn.Module):
             grad_hidden = ((hidden > 0) * out.weight).split(self.width, dim=2)
             grad_bins = [back(x).view_as(b) for (_, back), x, b in zip(layers, grad_hidden, bins, strict=True)]
             grad_low, grad_extent = backward(grad_bins)
-            place = torch.addcmul(place, norm, grad_low, value=length)
-            size = torch.addcmul(size, extent, grad_extent.sub(grad_low, alpha=0.5), value=length)
-            length *= decay
+            place = torch.addcmul(place, norm, grad_low, value=step_length)
+            size = torch.addcmul(size, extent, grad_extent.sub(grad_low, alpha=0.5), value=step_length)
+            step_length *= decay
         extent = size.exp()
         corners = torch.stack(visited)
         hull = torch.cat([corners.amin(dim=(0, 2)), corners.amax(dim=(0, 2))], dim=1)
