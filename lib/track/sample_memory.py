@@ -56,14 +56,9 @@ class SampleMemory(State):
         Args:
             features: [B, n, C, H, W].
             boxes_xywh: [B, n, 4] in crop pixels.
-            capacity: Samples of a sequence.
-
-        Raises:
-            ValueError: The capacity leaves no room for later samples.
+            capacity: Samples of a sequence, more than n.
         """
         rows, count = features.shape[:2]
-        if capacity <= count:
-            raise ValueError(f"a memory of {capacity} samples has no room besides the {count} of the first frame")
         room = features.new_zeros(capacity - count, *features.shape[2:])
         stores = Slots.of(torch.cat([samples, room]) for samples in features)
         boxes = boxes_xywh.new_zeros(rows, capacity, 4)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lib.models.backbones import ResNet
 from lib.models.fusion import FeatureFusion, FusionSize
 from lib.models.heads import Candidates, Perceptron, dense_candidates
-from lib.models.layers import Convolution, FuseOptions, check_multiples, sample_pictures, with_fused_children
+from lib.models.layers import Convolution, FuseOptions, sample_pictures, with_fused_children
 
 
 class TransT(nn.Module):
@@ -29,7 +29,10 @@ class TransT(nn.Module):
     def __init__(self, backbone: ResNet, size: FusionSize, template_size: int, search_size: int) -> None:
         super().__init__()
         stride = backbone.stride
-        check_multiples(template_size, search_size, stride)
+        for name, side in (("TEMPLATE", template_size), ("SEARCH", search_size)):
+            if side % stride:
+                keys = f"DATA.{name}.SIZE and TEST.{name}_SIZE"
+                raise ValueError(f"{keys} must be multiples of the stride {stride}; {side} is not")
         self.template_size, self.search_size, self.width = template_size, search_size, size.width
         self.grid_template, self.grid_search = template_size // stride, search_size // stride
         # Published: index 0 the feature network, index 1 the position code, which has no parameters.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lib.models.layers.blocks import EPS, ScaledBlock, linear_std, trunc_normal_linears
-from lib.models.layers.stem import ConvBlock, ConvStem, Merge, PatchEmbed, check_multiples
+from lib.models.layers.stem import ConvBlock, ConvStem, Merge, PatchEmbed
 from lib.ranges import Count, CountOrNone, Positive, Rate, Side
 
 PRETRAINED_GRID = 14
@@ -57,7 +57,6 @@ class ITPNOptions:
             raise ValueError(f"DEPTHS {list(self.depths)}: three numbers are expected, the last one at least 1")
         if self.embed_dim % 4 or self.stride % 4:
             raise ValueError(f"EMBED_DIM {self.embed_dim} and STRIDE {self.stride} must be multiples of 4")
-        check_multiples(self.template_size, self.search_size, self.stride)
 
 
 class FastITPN(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lib.models.layers.blocks import Block, linear_std, trunc_normal_linears
 from lib.models.layers.candidate_elimination import center_rows, drop_candidates, put_back
-from lib.models.layers.stem import ConvStem, PatchEmbed, check_multiples
+from lib.models.layers.stem import ConvStem, PatchEmbed
 from lib.ranges import Choice, Count, CountOrNone, Rate, Ratio, Side
 
 
@@ -49,14 +49,11 @@ class ViTOptions:
     from_scratch: bool = False
 
     def __post_init__(self) -> None:
-        check_multiples(self.template_size, self.search_size, self.stride)
-        places, ratios = list(self.ce_loc), list(self.ce_keep_ratio)
-        if len(places) != len(ratios):
-            raise ValueError(f"CE_LOC has {len(places)} entries and CE_KEEP_RATIO {len(ratios)}; one each is expected")
+        places, ratios = list(self.ce_loc), len(self.ce_keep_ratio)
+        if len(places) != ratios:
+            raise ValueError(f"CE_LOC has {len(places)} entries and CE_KEEP_RATIO {ratios}; one each is expected")
         if any(not 0 <= i < self.depth for i in places):
             raise ValueError(f"CE_LOC {places} names blocks outside 0..{self.depth - 1}")
-        if not all(0 < ratio <= 1 for ratio in ratios):
-            raise ValueError(f"CE_KEEP_RATIO must lie in 0..1 (0 excluded), not {ratios}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,13 +35,8 @@ class ConfidenceHead(ConvBranches):
 
         Returns:
             [B, 1] in 0..1.
-
-        Raises:
-            ValueError: The head has no maps of score, size and offset.
         """
         names = ("score_map", "size_map", "offset_map")
-        if not candidates.maps.keys() >= {*names}:
-            raise ValueError("the confidence head reads maps of score, size and offset, which this box head lacks")
         x = self.branch("ctr", torch.cat([candidates.maps[name] for name in names], dim=1))
         return self.fc2(F.relu(self.fc1(x.flatten(1)))).sigmoid()
 

@@ -34,4 +34,4 @@ from lib.models.layers.fused import (
 from lib.models.layers.masking import MaskRates, PatchMasks, hide
 from lib.models.layers.numeric import at_least_float32, instance_l2_norm
 from lib.models.layers.precise_roi_pool import LevelPooling, precise_roi_pool
-from lib.models.layers.stem import check_multiples, sample_pictures
+from lib.models.layers.stem import sample_pictures

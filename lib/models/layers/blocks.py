@@ -27,8 +27,6 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"drop path rate must lie in [0, 1), not {rate}")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,18 +30,6 @@ def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:
     return torch.randint(0, 256, (rows, channels, size, size), dtype=torch.uint8, generator=generator)
 
 
-def check_multiples(template_size: int, search_size: int, stride: int) -> None:
-    """Check the sides of crops in pixels.
-
-    Raises:
-        ValueError: One is not a multiple of the stride.
-    """
-    for name, size in (("TEMPLATE", template_size), ("SEARCH", search_size)):
-        if size % stride:
-            keys = f"DATA.{name}.SIZE and TEST.{name}_SIZE"
-            raise ValueError(f"{keys} must be multiples of the stride {stride}; {size} is not")
-
-
 class PatchEmbed(nn.Module):
     """Non-overlapping patches to tokens, row-major (Dosovitskiy et al., ICLR 2021)."""
 

@@ -54,11 +54,6 @@ def test_an_older_memory_keeps_its_samples() -> None:
     assert before.weights[0].tolist() == [0.5, 0.5, 0, 0, 0, 0]
 
 
-def test_a_memory_without_room_is_refused() -> None:
-    with pytest.raises(ValueError, match="memory of 3 samples has no room besides the 3"):
-        memory_of(3, 3)
-
-
 def peaks(*cells: tuple[int, int, float]) -> Tensor:
     scores = torch.zeros(23, 23)
     for y, x, value in cells:
