@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.layers.attention import sincos_pos_embed
-from lib.models.layers.blocks import EPS, Block, linear_std
+from lib.models.layers.blocks import EPS, Block, linear_std, trunc_normal_linears
 from lib.models.layers.fused import FuseOptions, fuse_module, with_fused_children
 from lib.models.layers.stem import PatchEmbed
 from lib.ranges import Count, Side
@@ -69,13 +69,7 @@ class PairedViT(nn.Module):
             self.add_module(f"z_patch_embed{stream}", PatchEmbed(self.patch, width))
             self.add_module(f"norm{stream}", nn.LayerNorm(width, eps=EPS))
         self.blocks = nn.ModuleList(Block(width, options.num_heads) for _ in range(options.depth))
-        std = linear_std(width, options.from_scratch)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=std)
-                nn.init.zeros_(module.bias)
-            if isinstance(module, Block) and options.from_scratch:
-                module.attn.tie_queries_to_keys()
+        trunc_normal_linears(self, linear_std(width, options.from_scratch))
 
     def embed_template(self, template: Tensor) -> Tensor:
         """Class token and template tokens, all that can be computed once per target.

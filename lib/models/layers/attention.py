@@ -67,15 +67,6 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    @torch.no_grad()
-    def tie_queries_to_keys(self) -> None:
-        """Initialise queries equal to keys and orthonormal per head, so that tokens attend to similar tokens."""
-        width = self.qkv.in_features
-        query, key, _ = self.qkv.weight.view(3, self.heads, width // self.heads, width).unbind(0)
-        for head in range(self.heads):
-            nn.init.orthogonal_(query[head])
-            key[head].copy_(query[head])
-
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, C] -> q, k, v, each [B, heads, N, C / heads], not yet scaled."""
         return split_heads(self.qkv(x), self.heads)
@@ -124,7 +115,7 @@ class SplitAttention(nn.Module):
 
     @torch.no_grad()
     def tie_queries_to_keys(self) -> None:
-        """As `Attention.tie_queries_to_keys`."""
+        """Initialise queries equal to keys and orthonormal per head, so that tokens attend to similar tokens."""
         for query in self.q_proj.weight.view(self.heads, -1, self.q_proj.in_features):
             nn.init.orthogonal_(query)
         self.k_proj.weight.copy_(self.q_proj.weight)
