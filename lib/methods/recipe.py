@@ -86,7 +86,7 @@ def resolve(
     notes: dict[str, str] = {}
     for step in start:
         notes["initial"] = step.load(own, network)
-    objective = _build_objective(own, network, teacher, device, notes)
+    objective = _build_objective(own, network, teacher, notes)
     data = config.data
     normalise = Normalise(data.mean, data.std, channels=data.channels, clip_colours=data.clip_colours).to(device)
     return Recipe(network, objective, train_loader, val_loader, normalise, notes)
@@ -182,11 +182,7 @@ def _open_loaders(
 
 
 def _build_objective(
-    experiment: Experiment,
-    network: nn.Module,
-    teacher: tuple[Experiment, Path] | None,
-    device: torch.device | str,
-    notes: dict[str, str],
+    experiment: Experiment, network: nn.Module, teacher: tuple[Experiment, Path] | None, notes: dict[str, str]
 ) -> Objective:
     """Sequence-level training, or the method's own objective, joined by the teacher; adds to the notes."""
     config, method = experiment.config, experiment.method
@@ -204,7 +200,7 @@ def _build_objective(
     master = other.method.build_network(other.config, False)
     other.load_weights(master, file)
     try:
-        objective = DistillationObjective(own, network, master, config).to(device)
+        objective = DistillationObjective(own, network, master, config).to(next(network.parameters()).device)
     except ValueError as error:
         raise ConfigError(f"TEACHER {other.script} {other.name}: {error}") from None
     t, s = other.config.test, config.test

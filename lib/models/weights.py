@@ -147,16 +147,13 @@ def require_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
 
 
 def load_into(
-    network: nn.Module,
-    state_dict: Mapping[str, Tensor] | Mapped,
-    strict: bool = True,
-    source: str | Path = "the checkpoint",
+    network: nn.Module, state: Mapping[str, Tensor] | Mapped, strict: bool = True, source: str | Path = "the checkpoint"
 ) -> LoadReport:
     """Copy tensors into the network's parameters and buffers, by name; the dtype and device stay the network's.
 
     Args:
         network: What is filled.
-        state_dict: Tensors under the network's names, or what a key map made of them.
+        state: Tensors under the network's names, or what a key map made of them.
         strict: Every name must be on both sides, but for `Mapped.fresh` and `*.num_batches_tracked`, which the file
             may lack. Without it, names on one side only are reported. A shape that differs is an error either way.
         source: Named in messages.
@@ -164,14 +161,11 @@ def load_into(
     Raises:
         WeightsError: Lists what is missing, unexpected, of another shape or not finite; the network is then untouched.
     """
-    mapped = state_dict if isinstance(state_dict, Mapped) else Mapped(state_dict)
+    mapped = state if isinstance(state, Mapped) else Mapped(state)
     own, given = network.state_dict(), mapped.state_dict
     loaded = tuple(name for name in given if name in own)
-    mismatched = tuple(
-        f"{k} (file {tuple(given[k].shape)}, network {tuple(own[k].shape)})"
-        for k in loaded
-        if given[k].shape != own[k].shape
-    )
+    shapes = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in loaded}
+    mismatched = tuple(f"{k} (file {a}, network {b})" for k, (a, b) in shapes.items() if a != b)
     absent = [k for k in own if k not in given]
     exact, patterns = set(mapped.fresh), [p for p in (*mapped.fresh, *TOLERATED_MISSING) if "*" in p]
     fresh = [k for k in absent if k in exact or _meets(k, patterns)]

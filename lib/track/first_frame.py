@@ -67,10 +67,6 @@ class FirstFrameAugment:
         """Random numbers that `shifts` needs."""
         return 2 * self.moved if self.random_shift else 0
 
-    def patch_side(self, size: int) -> int:
-        """Side of the enlarged patch for crops of a side, pixels."""
-        return round(size * self.expansion)
-
     def shifts(self, size: int, uniform: NDArray[np.floating]) -> NDArray[np.int64]:
         """Translations of the crops, whole pixels.
 

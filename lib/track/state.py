@@ -41,9 +41,8 @@ class State:
         """
         if not states:
             raise ValueError("State.cat needs at least one state")
-        return replace(
-            states[0], **{f.name: _cat([getattr(s, f.name) for s in states], f.name) for f in fields(states[0])}
-        )
+        first = states[0]
+        return replace(first, **{f.name: _cat([getattr(s, f.name) for s in states], f.name) for f in fields(first)})
 
 
 def update_rows(state: S, due: Tensor, update: Callable[[S, list[int]], S]) -> S:

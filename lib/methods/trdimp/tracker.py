@@ -179,7 +179,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         placed = np.empty((len(frames), augment.crops, 4))
         for i, (frame, box, scale) in enumerate(zip(frames, boxes.numpy(), self._scales(boxes).tolist(), strict=True)):
             middle = np.rint(box[:2] + (box[2:] - 1) / 2)
-            side = augment.patch_side(size)
+            side = round(size * augment.expansion)
             region = self.patches.place_at(middle, scale, side, frame.size_hw, inside=False)
             shifts = augment.shifts(size, uniform[i].numpy())
             crops[i] = augment.crop(self.patches.crop(frame.rgb, region, side), size, shifts).transpose(0, 3, 1, 2)

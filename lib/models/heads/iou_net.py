@@ -50,13 +50,13 @@ class IoUFeatures:
 
     Attributes:
         fine, coarse: [N, C, H, W], of strides 8 and 16.
-        origins: [N, 2] x, y of each level's window in crop pixels; None for whole maps.
+        origins: [N, 2] x, y of each level's window in crop pixels; empty for whole maps.
         reach: [N, 4] x1, y1, x2, y2 in crop pixels; boxes within are scored as they are on whole maps.
     """
 
     fine: Tensor
     coarse: Tensor
-    origins: tuple[Tensor, Tensor] | None = None
+    origins: tuple[Tensor, ...] = ()
     reach: Tensor | None = None
 
 
@@ -159,7 +159,7 @@ class IoUNet(nn.Module):
         near = self.features(*levels)
         least, most = torch.maximum(*(r[:, :2] for r in reach)), torch.minimum(*(r[:, 2:] for r in reach))
         limits = torch.cat([least, most], dim=1)
-        return IoUFeatures(near.fine, near.coarse, (origins[0], origins[1]), limits.to(fine.device))
+        return IoUFeatures(near.fine, near.coarse, tuple(origins), limits.to(fine.device))
 
     @torch.no_grad()
     def refine(

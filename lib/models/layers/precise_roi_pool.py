@@ -70,11 +70,7 @@ class LevelPooling:
     """
 
     def __init__(
-        self,
-        maps: Sequence[Tensor],
-        sizes: Sequence[int],
-        strides: Sequence[float],
-        origins: Sequence[Tensor] | None = None,
+        self, maps: Sequence[Tensor], sizes: Sequence[int], strides: Sequence[float], origins: Sequence[Tensor] = ()
     ) -> None:
         like, self.sizes = maps[0], list(sizes)
         self.maps = [(channels_last_rows(x), x.shape[2], x.shape[3]) for x in maps]
@@ -82,7 +78,7 @@ class LevelPooling:
         self.places = torch.arange(self.cells, device=like.device, dtype=like.dtype)
         self.ends, self.to_rows, self.to_slopes = _constants(tuple(sizes), tuple(strides), like.device, like.dtype)
         self.starts: Tensor | None = None
-        if origins is not None:
+        if origins:
             starts = [o[..., None].expand(-1, -1, p + 1) / s for o, p, s in zip(origins, sizes, strides, strict=True)]
             self.starts = torch.cat(starts, dim=2)[:, None].to(like)
 
