@@ -189,9 +189,8 @@ def _build_objective(
     if config.slt is not None:
         slt, clips = config.slt, config.train.batch_size
         part = f"{slt.micro_frames} frames" if slt.micro_frames else f"{slt.micro_batch or clips}"
-        notes["sequences"] = (
-            f"sequence-level training: {clips} clips of {slt.frames} frames per step, {part} per backward pass"
-        )
+        whole = f"{clips} clips of {slt.frames} frames"
+        notes["sequences"] = f"sequence-level training: {whole} per step, {part} per backward pass"
         return _sequence_objective(experiment, network)
     own = method.build_objective(config, network)
     if teacher is None:

@@ -69,10 +69,8 @@ def weights_from_timm(name: str, pretrained: bool = True) -> dict[str, Tensor]:
     try:
         model = timm.create_model(name, pretrained=pretrained)
     except Exception as error:
-        raise WeightsError(
-            f"timm model {name!r} cannot be made ({str(error).strip().splitlines()[0]})"
-            "; the key can name a file instead"
-        ) from error
+        text = str(error).strip().splitlines()[0]
+        raise WeightsError(f"timm model {name!r} cannot be made ({text}); the key can name a file instead") from error
     return {k: v.detach() for k, v in model.state_dict().items() if not k.startswith(CLASSIFIER)}
 
 

@@ -56,9 +56,8 @@ def is_expected(origin: str) -> bool:
     package = origin.partition(".")[0]
     module, _, name = origin.rpartition(".")
     foreign = package not in sys.stdlib_module_names and not module.startswith(("torch.hub", "numpy.f2py"))
-    return bool(DATA_NAMES.fullmatch(origin)) or (
-        foreign and (package in FIELD_PACKAGES or bool(CLASS_NAME.fullmatch(name)))
-    )
+    is_class = package in FIELD_PACKAGES or bool(CLASS_NAME.fullmatch(name))
+    return bool(DATA_NAMES.fullmatch(origin)) or (foreign and is_class)
 
 
 def kind_of_file(path: Path) -> str:

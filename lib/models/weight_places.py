@@ -173,7 +173,6 @@ def _belongs_to(file: Path, places: WeightPlaces) -> bool:
 def _weights_in(folder: Path) -> str:
     if not folder.is_dir():
         return "which does not exist"
-    names = sorted(
-        str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith((*CHECKPOINT_ENDINGS, ".npz"))
-    )
+    endings = (*CHECKPOINT_ENDINGS, ".npz")
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith(endings))
     return f"there: {listed(names)}" if names else "which has no weights"

@@ -73,10 +73,8 @@ class Recorded(dict[int | str, list[Tensor]]):
         """
         tensors = self.get(key, [])
         if len(tensors) != 1:
-            what = key if key == FEATURE else f"block {key}"
-            raise RuntimeError(
-                f"distillation compares one pass, but the network computed its {what} {len(tensors)} times"
-            )
+            found = f"its {key if key == FEATURE else f'block {key}'} {len(tensors)} times"
+            raise RuntimeError(f"distillation compares one pass, but the network computed {found}")
         return tensors[0]
 
 

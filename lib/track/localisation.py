@@ -77,11 +77,8 @@ class LocalisationRules:
         switched = is_similar & other_is_near & is_far
         told_apart = (other_is_far & is_near) | switched
         is_hard = (second > self.hard_negative_threshold * first) & (second > self.target_not_found_threshold)
-        flags = torch.where(
-            is_similar,
-            torch.where(told_apart, Flag.HARD_NEGATIVE, Flag.UNCERTAIN),
-            torch.where(is_hard, Flag.HARD_NEGATIVE, Flag.NORMAL),
-        )
+        among_similar = torch.where(told_apart, Flag.HARD_NEGATIVE, Flag.UNCERTAIN)
+        flags = torch.where(is_similar, among_similar, torch.where(is_hard, Flag.HARD_NEGATIVE, Flag.NORMAL))
         flags = torch.where(first < self.target_not_found_threshold, Flag.NOT_FOUND, flags)
         switched = switched & (flags != Flag.NOT_FOUND)
         return torch.where(switched[:, None], other_moved, moved), flags

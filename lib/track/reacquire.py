@@ -100,10 +100,8 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         )
 
     def with_settings(self, state: ReacquireState, settings: Mapping[str, float]) -> ReacquireState:
-        track, rival = (
-            replace(part, tracker=self.tracker.with_settings(part.tracker, settings))
-            for part in (state.track, state.rival)
-        )
+        track = replace(state.track, tracker=self.tracker.with_settings(state.track.tracker, settings))
+        rival = replace(state.rival, tracker=self.tracker.with_settings(state.rival.tracker, settings))
         return replace(state, track=track, rival=rival)
 
     @torch.no_grad()
@@ -194,11 +192,8 @@ def tile_boxes(box_xywh: Tensor, factor: float, size_hw: tuple[int, int], turn: 
         [T, 4] float64.
     """
     step = max(1.0, factor * float(box_xywh[2:].prod().sqrt()) / 2)
-    height, width = size_hw
-    x, y = (
-        (torch.arange(n := max(1, math.ceil(end / step)), dtype=torch.float64) + 0.5) * end / n
-        for end in (width, height)
-    )
+    counts = [(end, max(1, math.ceil(end / step))) for end in reversed(size_hw)]
+    x, y = ((torch.arange(n, dtype=torch.float64) + 0.5) * end / n for end, n in counts)
     centres = torch.cartesian_prod(x, y)
     order = (centres - box_xywh[:2] - box_xywh[2:] / 2).norm(dim=1).argsort(stable=True)
     parts = order.split(most)

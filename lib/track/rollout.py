@@ -86,9 +86,8 @@ def roll_out(
     boxes_of_clips = [torch.from_numpy(c.search_boxes[index]) for c, index in zip(clips, indices, strict=True)]
     truth = torch.stack(boxes_of_clips, dim=1).double()
     real = torch.tensor([[t < n for n in lengths] for t in range(1, length)])
-    template = tracker.crop_template(
-        [c.template[0] for c in clips], torch.stack([torch.from_numpy(c.template_boxes[0]) for c in clips])
-    )
+    template_boxes = torch.stack([torch.from_numpy(c.template_boxes[0]) for c in clips])
+    template = tracker.crop_template([c.template[0] for c in clips], template_boxes)
     start = checked_boxes([c.search[0] for c in clips], truth[0])
     state = tracker.init_state(template, tracker.encode_template(template), start).select([*range(count)] * 2)
     masked = any(c.search_masks is not None for c in clips)

@@ -79,9 +79,8 @@ class SampleMemory(State):
             least: See `MemoryRules.init_samples_minimum_weight`.
         """
         at = torch.tensor(rows)
-        weights, slots = next_weights(
-            self.weights[at], self.stored[at], self.first[at], self.latest[at], rate.to(self.weights), least
-        )
+        before = self.weights[at], self.stored[at], self.first[at], self.latest[at]
+        weights, slots = next_weights(*before, rate.to(self.weights), least)
         device = self.boxes_xywh.device
         boxes = to_device(boxes_xywh.to(self.boxes_xywh.dtype), device)
         return replace(

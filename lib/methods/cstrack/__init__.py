@@ -26,10 +26,9 @@ def build_network(config: CSTrackConfig, training: bool) -> CSTrack:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
     model = config.model
     backbone, head = backbone_and_head(config, ITPNS, training)
-    if model.hidden_dim not in (None, backbone.width):
-        raise ConfigError(
-            f"MODEL.HIDDEN_DIM is {model.hidden_dim}, but the backbone's tokens are {backbone.width} wide"
-        )
+    hidden, width = model.hidden_dim, backbone.width
+    if hidden not in (None, width):
+        raise ConfigError(f"MODEL.HIDDEN_DIM is {hidden}, but the backbone's tokens are {width} wide")
     backbone.checkpointing = training and config.train.activation_checkpointing
     memory = MemorySize(model.memory_length, model.memory_tokens) if model.temporal else None
     return CSTrack(backbone, head, model.nheads, model.prompts, memory)
@@ -64,9 +63,7 @@ def adapt_fast_itpn(state: dict[str, Tensor], backbone: FastITPN) -> dict[str, T
 
     Both templates begin with the same embedding. The class token is not that of the file, as in published training.
     """
-    adapted = {
-        k: torch.cat([v.mean(dim=1, keepdim=True), v], dim=1) if "pos_embed" in k else v for k, v in state.items()
-    }
+    adapted = {k: torch.cat([v.mean(1, keepdim=True), v], 1) if "pos_embed" in k else v for k, v in state.items()}
     position = adapted["pos_embed"]
     one = resize_position(position, backbone.grid_template)
     count = backbone.pos_embed_z.shape[1] // one.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from lib.config import ConfigError, InertKey, ParamGroup, Part, Tree, schema
+from lib.config import ConfigError, InertKey, ParamGroup, Part, Tree, require, schema
 from lib.methods.common import with_param_groups
 from lib.ranges import Choice, Count, CountOrNone, NotNegative, Range, Share
 
@@ -31,12 +31,9 @@ class CSTrackData(schema.Data):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.template.number != 2:
-            raise ValueError(
-                f"TEMPLATE.NUMBER must be 2, the first template and the renewed one, not {self.template.number}"
-            )
-        if len(self.mean) != 3 or len(self.std) != 3:
-            raise ValueError("MEAN and STD have three values: one stem serves both pictures")
+        count, three = self.template.number, len(self.mean) == len(self.std) == 3
+        require(count == 2, f"TEMPLATE.NUMBER must be 2, the first template and the renewed one, not {count}")
+        require(three, "MEAN and STD have three values: one stem serves both pictures")
 
 
 @dataclass(frozen=True)

@@ -223,8 +223,6 @@ def _both(nodes: Tensor) -> Tensor:
 def better(graph: Candidates, diffused: Candidates) -> Candidates:
     """The graph's box where its confidence is larger, otherwise the diffusion's, row by row; NaN if either is NaN."""
     first = graph.scores > diffused.scores
-    maps = {
-        name: torch.where(first.view(-1, *[1] * (a.ndim - 1)), a, diffused.maps[name]) for name, a in graph.maps.items()
-    }
+    maps = {n: torch.where(first.view(-1, *[1] * (a.ndim - 1)), a, diffused.maps[n]) for n, a in graph.maps.items()}
     boxes = torch.where(first[:, :, None], graph.boxes, diffused.boxes)
     return Candidates(torch.maximum(graph.scores, diffused.scores), boxes, maps)

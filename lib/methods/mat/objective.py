@@ -62,11 +62,9 @@ class TransferObjective:
             [B, 3, S, S] in 0..1. Hidden patches of what is read are black.
         """
         template, search, model = batch.template[:, 0], batch.search[:, 0], network.autoencoder
-        generator = torch.Generator().manual_seed(0)
-        noise = [
-            torch.rand(len(search), side**2, generator=generator) for side in (model.grid_search, model.grid_template)
-        ]
-        predicted = network(template, search, (noise[0].to(search.device), noise[1].to(search.device)))
+        generator, grids = torch.Generator().manual_seed(0), (model.grid_search, model.grid_template)
+        noise = [torch.rand(len(search), grid**2, generator=generator).to(search.device) for grid in grids]
+        predicted = network(template, search, (noise[0], noise[1]))
         return {
             "template_in": self._shown(network, template, predicted.template_masking),
             "template_out": network.pixels(batch.template[:, self.target]),

@@ -23,9 +23,8 @@ class TransferProcessing(Processing):
 
     def apply(self, frames: FrameSet, draws: Draws) -> Sample:
         sample = super().apply(frames, draws)
-        flipped = plan_crop(
-            frames.search[0], "search", self.augmentations, draws.changes, draws.search[0].changes
-        ).flipped
+        drawn = draws.changes, draws.search[0].changes
+        flipped = plan_crop(frames.search[0], "search", self.augmentations, *drawn).flipped
         template, unit = self.data.template, self.data.search.size - (self.data.box_unit != "size")
         search, box = sample.search[0].transpose(1, 2, 0), sample.search_boxes[0]
         if flipped:

@@ -59,11 +59,8 @@ def published_groups(norm_multiplier: float) -> tuple[ParamGroup, ...]:
     Args:
         norm_multiplier: Of the learning rate of the last norm.
     """
-    return (
-        ParamGroup("Adapter|multimodal"),
-        ParamGroup(r"backbone\.norm\.", lr_multiplier=norm_multiplier),
-        ParamGroup(".*", freeze=True),
-    )
+    norm = ParamGroup(r"backbone\.norm\.", lr_multiplier=norm_multiplier)
+    return ParamGroup("Adapter|multimodal"), norm, ParamGroup(".*", freeze=True)
 
 
 def complete(config: SDSTrackConfig) -> SDSTrackConfig:

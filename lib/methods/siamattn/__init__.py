@@ -28,8 +28,7 @@ ADDED = ("feature_enhance.*", "feature_fusion.*", "refine_head.*", "mask_head.*"
 
 def build_network(config: SiamAttnConfig, training: bool) -> SiamAttn:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
-    model = config.model
-    sizes = input_sizes(config, training)
+    model, sizes = config.model, input_sizes(config, training)
     return SiamAttn(model.backbone.build(ATROUS_RESNETS), model.hidden_dim, model.anchors, *sizes)
 
 

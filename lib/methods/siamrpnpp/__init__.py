@@ -25,10 +25,8 @@ C = TypeVar("C", bound=Config)
 
 def build_network(config: SiamRPNConfig, training: bool) -> SiamRPN:
     """Fresh weights; at the sizes of DATA for training, of TEST otherwise."""
-    model = config.model
-    return SiamRPN(
-        model.backbone.build(ATROUS_RESNETS), model.hidden_dim, model.anchors, *input_sizes(config, training)
-    )
+    model, sizes = config.model, input_sizes(config, training)
+    return SiamRPN(model.backbone.build(ATROUS_RESNETS), model.hidden_dim, model.anchors, *sizes)
 
 
 def map_pretrained(config: SiamRPNConfig, network: SiamRPN, checkpoint: Checkpoint) -> Mapped:

@@ -76,9 +76,8 @@ class SiamRPNModel(schema.OwnHeadsModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.anchors), "ANCHOR_RATIOS and ANCHOR_SCALES need one value each at least")
-        require(
-            min(min(shape) for shape in self.anchors) > 0, f"ANCHOR_RATIOS give an anchor of no size: {self.anchors}"
-        )
+        sized = all(min(shape) > 0 for shape in self.anchors)
+        require(sized, f"ANCHOR_RATIOS give an anchor of no size: {self.anchors}")
 
     @property
     def anchors(self) -> list[tuple[float, float]]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data import CropRegion, Frame, Normalise, PatchStyle
+from lib.data import Frame, Normalise, PatchStyle
 from lib.device import to_device
 from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPTest
 from lib.methods.trdimp.network import ImageFeatures, TrDiMP
@@ -212,11 +212,9 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     def encode_template(self, region: TrDiMPTemplate) -> EncodedTemplate:
         """Learn filters from the crops, row by row: a row alone is a batch already."""
         rows = [self._encode(region.select([i])) for i in range(len(region.keys))]
-        filters, modulation, samples, boxes = (
-            torch.cat([getattr(row, name) for row in rows])
-            for name in ("filters", "modulation", "samples", "boxes_xywh")
-        )
-        return EncodedTemplate(filters, modulation, [row.memories[0] for row in rows], samples, boxes)
+        names = "filters", "modulation", "samples", "boxes_xywh"
+        joined = {name: torch.cat([getattr(row, name) for row in rows]) for name in names}
+        return EncodedTemplate(memories=[row.memories[0] for row in rows], **joined)
 
     def _encode(self, region: TrDiMPTemplate) -> EncodedTemplate:
         """`encode_template` of one row."""
@@ -263,9 +261,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         geometry = np.empty((len(frames), 6))
         middles = state.boxes_xywh[:, :2] + (state.boxes_xywh[:, 2:] - 1) / 2
         for i, (frame, middle, scale) in enumerate(zip(frames, middles.tolist(), state.scales.tolist(), strict=True)):
-            region: CropRegion = self.patches.place_at(
-                middle, scale, size, frame.size_hw, max_shrink=s.patch_max_scale_change
-            )
+            region = self.patches.place_at(middle, scale, size, frame.size_hw, max_shrink=s.patch_max_scale_change)
             pixels[i] = self.patches.crop(frame.rgb, region, size).transpose(2, 0, 1)
             geometry[i] = *region.centre_xy, *region.sides_wh, *frame.size_hw
         crops = to_device(torch.from_numpy(pixels), self.device)

@@ -34,10 +34,9 @@ AUTOENCODERS: Registry[Callable[..., MaskedAutoencoder]] = Registry("masked auto
 ATROUS_RESNETS: Registry[Callable[..., ResNet]] = Registry("atrous ResNet")
 """For SiamRPN++ and its descendants: four layers, three of them of stride 8."""
 
-OWN = {"from_scratch"}
 DECODER = {"decoder_embed_dim", "decoder_depth", "decoder_num_heads"}
 PUBLISHED = {"embed_dim", "depth", "depths", "num_heads", "mlp_ratio", "conv_stem", "from_scratch", *DECODER}
-"""Fields of the options that configuration files do not set: of a network of any size, of a published one."""
+"""Fields of the options of a published network that configuration files do not set."""
 UNUSED_SWITCHES: dict[str, Any] = {
     "cat_mode": "direct",
     "mid_pe": False,
@@ -79,20 +78,19 @@ def _builder(network: Callable[[Any], Any], options: Any, fixed: set[str] = PUBL
     return build
 
 
+def _own(network: Callable[[Any], Any], options: Any, *fixed: str) -> Callable[..., Any]:
+    """`_builder` of a network of any size, for training from random weights."""
+    return _builder(network, replace(options, from_scratch=True), {"from_scratch", *fixed})
+
+
 # Networks of any size, for training from random weights.
-BACKBONES.register("vit")(_builder(OneStreamViT, ViTOptions(96, 4, 3, 8, from_scratch=True), OWN))
-BACKBONES.register("efficient_vit")(
-    _builder(EfficientViT, ViTOptions(96, 4, 3, 8, from_scratch=True), OWN | {"conv_stem"})
-)
-RGBX_BACKBONES.register("vit")(
-    _builder(TwoStreamViT, TwoStreamOptions(96, 4, 3, 8, fusion_loc=(1, 3), adapter_dim=24, from_scratch=True), OWN)
-)
-ITPNS.register("itpn")(
-    _builder(FastITPN, ITPNOptions(96, (0, 0, 4), 3, 8, 48, 96, conv_stem=True, from_scratch=True), OWN)
-)
-PAIRED_VITS.register("vit")(_builder(PairedViT, PairedOptions(96, 4, 3, 8, from_scratch=True), OWN))
+BACKBONES.register("vit")(_own(OneStreamViT, ViTOptions(96, 4, 3, 8)))
+BACKBONES.register("efficient_vit")(_own(EfficientViT, ViTOptions(96, 4, 3, 8), "conv_stem"))
+RGBX_BACKBONES.register("vit")(_own(TwoStreamViT, TwoStreamOptions(96, 4, 3, 8, fusion_loc=(1, 3), adapter_dim=24)))
+ITPNS.register("itpn")(_own(FastITPN, ITPNOptions(96, (0, 0, 4), 3, 8, 48, 96, conv_stem=True)))
+PAIRED_VITS.register("vit")(_own(PairedViT, PairedOptions(96, 4, 3, 8)))
 RESNETS.register("resnet")(ResNet)
-AUTOENCODERS.register("mae_vit")(_builder(MaskedAutoencoder, AutoencoderOptions(96, 4, 3, 64, 2, 2, 8), OWN))
+AUTOENCODERS.register("mae_vit")(_builder(MaskedAutoencoder, AutoencoderOptions(96, 4, 3, 64, 2, 2, 8), set()))
 BACKBONES.register("timm")(timm_vit)
 
 # Published networks: OSTrack, SDSTrack, CSTrack, TransT, MAT.

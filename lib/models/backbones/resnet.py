@@ -98,10 +98,8 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if not depths or len({len(depths), len(strides), len(dilations)}) > 1 or min(depths) < 1:
-            raise ValueError(
-                f"depths {list(depths)}, strides {list(strides)} and dilations {list(dilations)} need one number per "
-                "layer each"
-            )
+            found = f"depths {list(depths)}, strides {list(strides)} and dilations {list(dilations)}"
+            raise ValueError(f"{found} need one number per layer each")
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=0 if atrous else 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         channels = width

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,9 +154,8 @@ class DenoisingUNet(nn.Module):
             found = f"{widths} channels (HIDDEN_DIM {width} times MULTIPLIERS)"
             raise ValueError(f"MODEL.FUSION.UNET: {found} must be multiples of GROUPS {groups}")
         scales = range(len(widths))
-        self.noise_level_mlp = nn.Sequential(
-            NoiseEmbedding(width), nn.Linear(width, 3 * width), nn.SiLU(), nn.Linear(3 * width, width)
-        )
+        perceptron = nn.Linear(width, 3 * width), nn.SiLU(), nn.Linear(3 * width, width)
+        self.noise_level_mlp = nn.Sequential(NoiseEmbedding(width), *perceptron)
         self.noise_level_mlp.exact = True  # type: ignore[assignment]
         downs: list[nn.Module] = [nn.Conv2d(3 * width, width, 3, padding=1)]
         skips, now = [width], width
@@ -179,8 +178,8 @@ class DenoisingUNet(nn.Module):
             if scale:
                 ups.append(Resize(now, up=True))
         self.ups = nn.ModuleList(ups)
-        self.final_conv: nn.Module = NormConvolution(now, width, groups)
-        self.final_conv2: nn.Module = NormConvolution(width, width, groups)
+        self.final_conv: Any = NormConvolution(now, width, groups)
+        self.final_conv2: Any = NormConvolution(width, width, groups)
         self.norm: nn.Module = nn.GroupNorm(groups, width)
         reduction = 2 ** scales[-1]
         self.conv_GAT: nn.Module = nn.Conv2d(level_channels, level_channels, reduction, stride=reduction)
@@ -314,9 +313,7 @@ class FusedUNet(DenoisingUNet):
         joint = unet.conv_11.get_parameter("weight").detach().clone()
         joint[:, : joint.shape[0], 0, 0] += torch.eye(joint.shape[0], device=joint.device)
         self.conv_11 = Convolution(joint, unet.conv_11.get_parameter("bias"), small)
-        self.final_conv, self.final_conv2 = (
-            FusedConvolution(cast("NormConvolution", c), options) for c in (unet.final_conv, unet.final_conv2)
-        )
+        self.final_conv, self.final_conv2 = (FusedConvolution(c, options) for c in (unet.final_conv, unet.final_conv2))
 
     def with_graph(self, x: Tensor, graph: Tensor) -> Tensor:
         return self.conv_11(torch.cat([x, graph], dim=1))

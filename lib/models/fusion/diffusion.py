@@ -149,9 +149,8 @@ class Diffusion(nn.Module):
             The clean map [B, C, g, g], and the sum of squared errors of the noise.
         """
         with torch.autocast(fused.device.type, enabled=False):
-            fused, distractor, visible, infrared, graph = (
-                t.float() for t in (fused, distractor, conditions.visible, conditions.infrared, conditions.graph)
-            )
+            given = fused, distractor, conditions.visible, conditions.infrared, conditions.graph
+            fused, distractor, visible, infrared, graph = (x.float() for x in given)
             noisy, level = self.noised(fused, distractor, draws)
             maps = torch.cat([noisy, visible, infrared], dim=1)
             clean = self.unet(maps, visible, graph, self.unet.embed(level))

@@ -89,9 +89,8 @@ class FusedSpatialCompact(nn.Module):
         self.of_aux = PosEmbedProjection([(ahead, KEY), (ahead, VALUE), (back, QUERY)], pos_embed, options)
         self.of_new_rgb = PosEmbedProjection([(back, KEY), (back, VALUE)], pos_embed, options)
         norm, d = layer.get_submodule, layer.MLP_det
-        self.after, self.after_det = (
-            AfterAttention(attn.proj, norm(name), options) for attn, name in ((ahead, "norm2"), (back, "norm2_det"))
-        )
+        self.after = AfterAttention(ahead.proj, norm("norm2"), options)
+        self.after_det = AfterAttention(back.proj, norm("norm2_det"), options)
         self.feed = FeedForward(layer.MLP.fc1, layer.MLP.fc2, norm("norm3"), options, "gelu")
         self.up = Product(d.fc1.weight, d.fc1.bias, options, "gelu")
         self.down = Product(2 * d.fc2.weight.detach(), 2 * d.fc2.bias.detach(), options)

@@ -95,9 +95,8 @@ def fuse_module(module: nn.Module, options: FuseOptions) -> nn.Module:
 def with_fused_children(module: M, options: FuseOptions) -> M:
     """A copy of a module whose children are fused and whose own weights have the options' number format."""
     twin = copy.copy(module)
-    twin._modules = {
-        name: None if child is None else fuse_module(child, options) for name, child in module._modules.items()
-    }
+    children = module._modules.items()
+    twin._modules = {name: None if child is None else fuse_module(child, options) for name, child in children}
     twin._parameters = {
         name: None if value is None else nn.Parameter(value.detach().to(options.dtype), requires_grad=False)
         for name, value in module._parameters.items()

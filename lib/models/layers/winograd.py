@@ -113,9 +113,8 @@ class WinogradConvolution(nn.Module):
             [B, C, H', W'].
         """
         (rows, width), apart = x.shape[:2], self.dilation
-        (down, below), (across, right) = (
-            (n := self.blocks(side), apart * (BLOCK * n + 2) - side) for side in x.shape[2:]
-        )
+        down, across = (self.blocks(side) for side in x.shape[2:])
+        below, right = (apart * (BLOCK * n + 2) - x.shape[i] for i, n in ((2, down), (3, across)))
         before = self.padding
         maps = F.pad(x.permute(0, 2, 3, 1), (0, 0, before, right - before, before, below - before))
         # Tiles of 6 x 6 inputs that overlap by two, [B, down, apart, across, apart, 6, 6, K].
