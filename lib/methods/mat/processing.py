@@ -33,9 +33,6 @@ class TransferProcessing(Processing):
         region = style.region(box.tolist(), template.factor, template.size, search.shape[:2])
         crop = style.crop(np.ascontiguousarray(search), region, template.size)
         crop = (crop[:, ::-1] if flipped else crop).transpose(2, 0, 1)
-        return replace(
-            sample,
-            template=np.stack([sample.template[0], crop]),
-            template_boxes=sample.template_boxes.repeat(2, axis=0),
-            template_colour=np.concatenate([sample.template_colour, sample.search_colour]),
-        )
+        both, boxes = np.stack([sample.template[0], crop]), sample.template_boxes.repeat(2, axis=0)
+        colours = np.concatenate([sample.template_colour, sample.search_colour])
+        return replace(sample, template=both, template_boxes=boxes, template_colour=colours)

@@ -50,11 +50,9 @@ def check_sides(template: int, search: int, section: str) -> None:
     Raises:
         ValueError: The kernels would have less than five cells, or the map of scores less than three.
     """
-    require(
-        template >= 63 and search >= 79,
-        f"{section}: template ({template}) and search region ({search}) must have at least 63 and 79 pixels; published "
-        "are 127 and 255",
-    )
+    least = "must have at least 63 and 79 pixels; published are 127 and 255"
+    fault = f"{section}: template ({template}) and search region ({search}) {least}"
+    require(template >= 63 and search >= 79, fault)
 
 
 @dataclass(frozen=True)

@@ -107,10 +107,8 @@ class SiamRPN(nn.Module):
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
         """Example inputs of both entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
         kernels = torch.randn(2, 2 * LEVELS * self.width, 5, 5, generator=torch.Generator().manual_seed(0))
-        return {
-            "encode_template": {"template": sample_pictures(3, self.template_size)},
-            "locate": {"tokens": kernels, "search": sample_pictures(3, self.search_size)},
-        }
+        template, search = (sample_pictures(3, side) for side in (self.template_size, self.search_size))
+        return {"encode_template": {"template": template}, "locate": {"tokens": kernels, "search": search}}
 
     def fuse_for_inference(self, options: FuseOptions) -> SiamRPN:
         """For inference; see `lib.models.layers.fused`. Anchors stay in float32."""

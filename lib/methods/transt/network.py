@@ -85,10 +85,8 @@ class TransT(nn.Module):
     def sample_inputs(self) -> dict[str, dict[str, Tensor]]:
         """Example inputs of both entry points, two rows each, pictures in uint8; see `lib.deploy.graphs`."""
         tokens = torch.randn(2, self.grid_template**2, self.width, generator=torch.Generator().manual_seed(0))
-        return {
-            "encode_template": {"template": sample_pictures(3, self.template_size)},
-            "locate": {"tokens": tokens, "search": sample_pictures(3, self.search_size)},
-        }
+        template, search = (sample_pictures(3, side) for side in (self.template_size, self.search_size))
+        return {"encode_template": {"template": template}, "locate": {"tokens": tokens, "search": search}}
 
     def fuse_for_inference(self, options: FuseOptions) -> TransT:
         """For inference; see `lib.models.layers.fused`."""

@@ -190,10 +190,6 @@ def _behind(attn: Attention, adapter: BottleneckAdapter, options: FuseOptions) -
 def _parallel(mlp: Mlp, adapter: BottleneckAdapter, options: FuseOptions) -> ResidualMlp:
     """An MLP and its parallel adapter as one MLP with more hidden units."""
     down, up = adapter.D_fc1, adapter.D_fc2
-    return ResidualMlp(
-        torch.cat([mlp.fc1.weight, down.weight]),
-        torch.cat([mlp.fc1.bias, down.bias]),
-        torch.cat([mlp.fc2.weight, SCALE * up.weight], dim=1),
-        mlp.fc2.bias + SCALE * up.bias,
-        options,
-    )
+    first = torch.cat([mlp.fc1.weight, down.weight]), torch.cat([mlp.fc1.bias, down.bias])
+    second = torch.cat([mlp.fc2.weight, SCALE * up.weight], dim=1), mlp.fc2.bias + SCALE * up.bias
+    return ResidualMlp(*first, *second, options)
