@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.config import Part, schema
+from lib.config import Part, require, schema
 from lib.ranges import Count, CountOrNone, NotNegative, Positive, Share, Side
 from lib.track import BoxRules, FirstFrameAugment, LocalisationRules, MemoryRules
 
@@ -55,10 +55,8 @@ class TrDiMPTrain(schema.Train):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.proposal_sigmas or any(len(pair) != 2 for pair in self.proposal_sigmas):
-            raise ValueError(
-                "PROPOSAL_SIGMAS needs a list of pairs [places, sizes], such as [[0.05, 0.05], [0.5, 0.5]]"
-            )
+        pairs = bool(self.proposal_sigmas) and all(len(pair) == 2 for pair in self.proposal_sigmas)
+        require(pairs, "PROPOSAL_SIGMAS needs a list of pairs [places, sizes], such as [[0.05, 0.05], [0.5, 0.5]]")
 
 
 @dataclass(frozen=True)
@@ -137,5 +135,4 @@ class TrDiMPConfig(schema.Config):
         super().__post_init__()
         sides = {"DATA.SEARCH.SIZE": self.data.search.size, "TEST.SEARCH_SIZE": self.test.search_size}
         for key, side in sides.items():
-            if side % STRIDE:
-                raise ValueError(f"{key}, the crops' side {side}, must be a multiple of {STRIDE}")
+            require(side % STRIDE == 0, f"{key}, the crops' side {side}, must be a multiple of {STRIDE}")

@@ -124,10 +124,6 @@ class TrDiMP(nn.Module):
         c = self.classifier
         return ImageFeatures(fine, coarse, instance_l2_norm(at_least_float32(c.feature_extractor(coarse)), c.scale))
 
-    def modulation(self, features: ImageFeatures, boxes_xywh: Tensor) -> Tensor:
-        """See `IoUNet.modulation`; features of N reference crops, boxes [N, 4] in crop pixels -> [N, 2, C]."""
-        return self.bb_regressor.modulation(features.fine, features.coarse, boxes_xywh)
-
     def box_scores(self, modulation: Tensor, features: ImageFeatures, boxes_xywh: Tensor) -> Tensor:
         """See `IoUNet.forward`; features of N search regions, boxes [N, P, 4] in crop pixels -> scores [N, P]."""
         return self.bb_regressor(modulation, self.bb_regressor.features(features.fine, features.coarse), boxes_xywh)

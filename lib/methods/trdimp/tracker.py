@@ -231,7 +231,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         first = classifier.filter_initializer(samples, boxes)
         learned = classifier.filter_optimizer(first, samples, boxes, iterations=s.net_opt_iter)
         filters = torch.stack(learned.iterates if self.exploring else learned.iterates[-1:], dim=1)
-        modulation = network.modulation(ImageFeatures(extracted.fine[:1], extracted.coarse[:1], x[:1]), boxes[:, 0])
+        modulation = network.bb_regressor.modulation(extracted.fine[:1], extracted.coarse[:1], boxes[:, 0])
         return EncodedTemplate(filters, modulation, [memory], samples, boxes)
 
     def init_state(self, region: TrDiMPTemplate, encoded: EncodedTemplate, boxes_xywh: Tensor) -> TrDiMPState:
