@@ -21,7 +21,7 @@ from lib.track.regions import paste_mask, polygon_of, with_regions
 from lib.track.rollout import Rollout, roll_out
 from lib.track.sample_memory import MemoryRules, SampleMemory
 from lib.track.session import Box, TrackerSession, TrackingError, check_box, check_prediction
-from lib.track.state import Noise, Slots, State, row_noise, sequence_keys, update_rows
+from lib.track.state import Frames, Noise, Slots, State, row_noise, sequence_keys, update_rows
 from lib.track.tracker import (
     Policy,
     Prediction,

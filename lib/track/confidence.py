@@ -7,7 +7,7 @@ with candidates in seventeen numbers, `Calibration` maps them to an overlap. `tr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.data import Frame, Image
+from lib.data import Image
 from lib.files import write_text
 from lib.models.heads import Candidates
-from lib.track.state import State
+from lib.track.state import Frames, State
 from lib.track.tracker import Prediction, SearchRegion, StagedTracker, WrappedTracker
 
 LOST, TRACKED = 0.2, 0.5
@@ -147,7 +147,7 @@ def histogram_of_colours(picture: Image, box_xywh: NDArray[np.float64]) -> NDArr
     return np.bincount(index + hsv[:, 2] * values // 256, _CENTRAL, hues * saturations * values).astype(np.float64)
 
 
-def _histograms(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+def _histograms(frames: Frames, boxes_xywh: Tensor) -> Tensor:
     boxes = boxes_xywh.detach().cpu().double().numpy()
     return torch.from_numpy(np.stack([histogram_of_colours(f.rgb, box) for f, box in zip(frames, boxes, strict=True)]))
 
@@ -215,7 +215,7 @@ def measure_features(
     return torch.stack(columns, dim=1), after
 
 
-def confidence_init(tracker: StagedTracker, frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
+def confidence_init(tracker: StagedTracker, frames: Frames, boxes_xywh: Tensor) -> ConfidenceState:
     """`Tracker.init` with an empty memory."""
     memory = torch.full((len(frames), 6), torch.nan, dtype=torch.float64)
     return ConfidenceState(tracker.init(frames, boxes_xywh), memory, _histograms(frames, boxes_xywh))
@@ -223,7 +223,7 @@ def confidence_init(tracker: StagedTracker, frames: Sequence[Frame], boxes_xywh:
 
 @torch.no_grad()
 def measured_step(
-    tracker: StagedTracker, state: ConfidenceState, frames: Sequence[Frame]
+    tracker: StagedTracker, state: ConfidenceState, frames: Frames
 ) -> tuple[ConfidenceState, Prediction, Tensor]:
     """A step of a tracker: the next state, its prediction with raw scores, and features [B, F]."""
     before = state.tracker
@@ -254,9 +254,9 @@ class ConfidenceTracker(WrappedTracker[ConfidenceState]):
     def with_settings(self, state: ConfidenceState, settings: Mapping[str, float]) -> ConfidenceState:
         return replace(state, tracker=self.tracker.with_settings(state.tracker, settings))
 
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ConfidenceState:
+    def init(self, frames: Frames, boxes_xywh: Tensor) -> ConfidenceState:
         return confidence_init(self.tracker, frames, boxes_xywh)
 
-    def step(self, state: ConfidenceState, frames: Sequence[Frame]) -> tuple[ConfidenceState, Prediction]:
+    def step(self, state: ConfidenceState, frames: Frames) -> tuple[ConfidenceState, Prediction]:
         after, prediction, features = measured_step(self.tracker, state, frames)
         return after, replace(prediction, scores=self.calibration(features), raw_scores=prediction.scores)

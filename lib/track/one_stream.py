@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
@@ -14,7 +14,7 @@ from lib.data import CROP_STYLES, Frame, Normalise, clip_boxes
 from lib.device import to_device
 from lib.models.heads import Candidates, boxes_from_corners
 from lib.track.online_filter import OnlineFilter, OnlineState
-from lib.track.state import State
+from lib.track.state import Frames, State
 from lib.track.tracker import (
     Policy,
     Prediction,
@@ -151,7 +151,7 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
         return {"crop": asdict(self.settings), **damping}
 
     @torch.no_grad()
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> V:
+    def init(self, frames: Frames, boxes_xywh: Tensor) -> V:
         state = super().init(frames, boxes_xywh)
         if self.online is None:
             return state
@@ -162,7 +162,7 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
 
         return replace(state, online=self.online.init_state(checked_boxes(frames, boxes_xywh), search_around))
 
-    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
+    def crop_template(self, frames: Frames, boxes_xywh: Tensor) -> T:
         s, seen, boxes = self.settings, self.input_frames(frames), checked_boxes(frames, boxes_xywh)
         padding = self.crop_style.borders(seen)
         crops = self.crop_style.crop_frames(seen, boxes, s.template_factor, s.template_size, padding, self.device)
@@ -175,7 +175,7 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
     def init_state(self, region: T, encoded: tuple[Tensor, Tensor | None], boxes_xywh: Tensor) -> V:
         return cast("V", OneStreamState(boxes_xywh, *encoded, region.padding))
 
-    def crop_search(self, state: V, frames: Sequence[Frame]) -> R:
+    def crop_search(self, state: V, frames: Frames) -> R:
         factors, size = self.row_values("search_factor", state), self.settings.search_size
         around = state.boxes_xywh, factors, size, state.padding
         crops = self.crop_style.crop_frames(self.input_frames(frames), *around, self.device)
@@ -212,13 +212,13 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
         boxes = self.clip_box(self.crop_style.to_image(local, region.centres, region.sides), region.sizes_hw)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
-    def update(self, state: V, frames: Sequence[Frame], region: R, output: TrackerOutput, prediction: Prediction) -> V:
+    def update(self, state: V, frames: Frames, region: R, output: TrackerOutput, prediction: Prediction) -> V:
         """Let the filter of ONLINE learn."""
         if self.online is None or state.online is None:
             return state
         return replace(state, online=self.online.learn(state.online, region, output.candidates, prediction))
 
-    def input_frames(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def input_frames(self, frames: Frames) -> Frames:
         """The frames with the pictures that the network reads.
 
         Raises:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib.data import Frame
 from lib.track.confidence import LOST, TRACKED, Calibration, ConfidenceState, confidence_init, measured_step
-from lib.track.state import State, update_rows
+from lib.track.state import Frames, State, update_rows
 from lib.track.tracker import Prediction, StagedTracker, WrappedTracker
 
 
@@ -81,7 +80,7 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         self.gives_regions = frozenset()
 
     @torch.no_grad()
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> ReacquireState:
+    def init(self, frames: Frames, boxes_xywh: Tensor) -> ReacquireState:
         track = confidence_init(self.tracker, frames, boxes_xywh)
         boxes = boxes_xywh.detach().cpu().double().clone()
         none, ones = torch.zeros(len(frames), dtype=torch.int64), torch.ones(len(frames))
@@ -105,7 +104,7 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         return replace(state, track=track, rival=rival)
 
     @torch.no_grad()
-    def step(self, state: ReacquireState, frames: Sequence[Frame]) -> tuple[ReacquireState, Prediction]:
+    def step(self, state: ReacquireState, frames: Frames) -> tuple[ReacquireState, Prediction]:
         track, prediction, features = measured_step(self.tracker, state.track, frames)
         scores, boxes = self.calibration(features), prediction.boxes_xywh
         lost = torch.where(scores < LOST, state.lost + 1, 0)
@@ -124,14 +123,14 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         after = replace(after, sure_xywh=sure_xywh, sure_memory=sure_memory)
         return after, Prediction(after.boxes_xywh, after.scores, raw_scores=after.raw_scores)
 
-    def _search(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
+    def _search(self, state: ReacquireState, frames: Frames) -> ReacquireState:
         """Hold lost tracks at their place, in the last sure size, and find a rival where there is none."""
         middles = state.boxes_xywh[:, :2] + (state.boxes_xywh[:, 2:] - state.sure_xywh[:, 2:]) / 2
         waiting = self.tracker.move_to(state.track.tracker, torch.cat([middles, state.sure_xywh[:, 2:]], dim=1))
         state = replace(state, track=replace(state.track, tracker=waiting))
         return update_rows(state, state.trial == 0, lambda part, rows: self._propose(part, [frames[i] for i in rows]))
 
-    def _propose(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
+    def _propose(self, state: ReacquireState, frames: Frames) -> ReacquireState:
         """Make the most promising place in this frame's tiles the rival."""
         inner, sure = state.track.tracker, state.sure_xywh
         # The best candidate of every tile.
@@ -160,7 +159,7 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         chosen = [sum(map(len, best_tiles[:i])) + int(part.argmax()) for i, part in enumerate(expected)]
         return replace(state, rival=looked.select(chosen))
 
-    def _compare(self, state: ReacquireState, frames: Sequence[Frame]) -> ReacquireState:
+    def _compare(self, state: ReacquireState, frames: Frames) -> ReacquireState:
         """Follow the rival for a frame; one that has passed its trial changes places with the track."""
         rival, prediction, features = measured_step(self.tracker, state.rival, frames)
         scores, peaks = self.calibration(features), features[:, 0].sigmoid()

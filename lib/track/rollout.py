@@ -9,8 +9,8 @@ from typing import Generic
 import torch
 from torch import Tensor
 
-from lib.data import Frame, FrameSet, TooLargeBoxError, TooSmallBoxError, iou_xywh
-from lib.track.state import S, update_rows
+from lib.data import FrameSet, TooLargeBoxError, TooSmallBoxError, iou_xywh
+from lib.track.state import Frames, S, update_rows
 from lib.track.tracker import Policy, R, StagedTracker, T, checked_boxes
 
 UNUSABLE = (TooSmallBoxError, TooLargeBoxError)
@@ -121,7 +121,7 @@ def roll_out(
     return Rollout(template, start, regions, torch.stack(choices), tracked, truth[1:], real)
 
 
-def _crop_search(tracker: StagedTracker[S, T, R], state: S, before: S, frames: Sequence[Frame]) -> tuple[S, R]:
+def _crop_search(tracker: StagedTracker[S, T, R], state: S, before: S, frames: Frames) -> tuple[S, R]:
     """Search regions; rows whose box is unusable have the state before, from which they were cropped last."""
     try:
         return state, tracker.crop_search(state, frames)

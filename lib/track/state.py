@@ -16,6 +16,8 @@ from torch import Tensor
 from lib.data import Frame
 from lib.device import to_device
 
+Frames = Sequence[Frame]
+"""A frame of each of B sequences."""
 S = TypeVar("S", bound="State")
 
 
@@ -179,7 +181,7 @@ class _Store:
         return after
 
 
-def sequence_keys(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+def sequence_keys(frames: Frames, boxes_xywh: Tensor) -> Tensor:
     """Numbers that identify sequences, by their first frame and box; see `row_noise`.
 
     Args:

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lib.data import Frame, Mask
+from lib.data import Mask
 from lib.models.heads import Candidates
-from lib.track.state import S, State
+from lib.track.state import Frames, S, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Tracker(ABC, Generic[S]):
         self.regions = frozenset(kinds)
 
     @abstractmethod
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
+    def init(self, frames: Frames, boxes_xywh: Tensor) -> S:
         """Start on the first frames.
 
         Args:
@@ -107,7 +107,7 @@ class Tracker(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def step(self, state: S, frames: Sequence[Frame]) -> tuple[S, Prediction]:
+    def step(self, state: S, frames: Frames) -> tuple[S, Prediction]:
         """Find the targets in the next frame of every sequence.
 
         Args:
@@ -140,7 +140,7 @@ class WrappedTracker(Tracker[S], Generic[S]):
         super().request_regions(*kinds)
 
 
-def checked_boxes(frames: Sequence[Frame], boxes_xywh: Tensor) -> Tensor:
+def checked_boxes(frames: Frames, boxes_xywh: Tensor) -> Tensor:
     """The targets of `Tracker.init`: a [B, 4] float64 copy on the CPU, image pixels.
 
     Raises:
@@ -275,7 +275,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
     size_momentum: float | None = None
 
     @abstractmethod
-    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> T:
+    def crop_template(self, frames: Frames, boxes_xywh: Tensor) -> T:
         """Cut the templates from the first frames.
 
         Args:
@@ -308,7 +308,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
         """
 
     @abstractmethod
-    def crop_search(self, state: S, frames: Sequence[Frame]) -> R:
+    def crop_search(self, state: S, frames: Frames) -> R:
         """Cut the search regions from the next frames, around the boxes of `state`.
 
         Args:
@@ -341,7 +341,7 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
             The state with the new boxes, and the prediction.
         """
 
-    def update(self, state: S, frames: Sequence[Frame], region: R, output: TrackerOutput, prediction: Prediction) -> S:
+    def update(self, state: S, frames: Frames, region: R, output: TrackerOutput, prediction: Prediction) -> S:
         """Renew templates, memories and online filters after a frame; the identity by default.
 
         Args:
@@ -386,12 +386,12 @@ class StagedTracker(Tracker[S], Generic[S, T, R]):
         return self
 
     @torch.no_grad()
-    def init(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> S:
+    def init(self, frames: Frames, boxes_xywh: Tensor) -> S:
         region = self.crop_template(frames, boxes_xywh)
         return self.init_state(region, self.encode_template(region), checked_boxes(frames, boxes_xywh))
 
     @torch.no_grad()
-    def step(self, state: S, frames: Sequence[Frame], policy: Policy | None = None) -> tuple[S, Prediction]:
+    def step(self, state: S, frames: Frames, policy: Policy | None = None) -> tuple[S, Prediction]:
         region = self.crop_search(state, frames)
         output = self.forward(state, region)
         after, prediction = self.postprocess(state, region, output, policy)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib.data import Frame, doubled, soft_masks_of_targets
+from lib.data import doubled, soft_masks_of_targets
 from lib.device import to_device
 from lib.methods.cstrack.config import TemplateUpdate
 from lib.methods.cstrack.network import CSTrack
 from lib.track import (
     CropSettings,
+    Frames,
     OneStreamState,
     OneStreamTracker,
     Policy,
@@ -73,7 +73,7 @@ class CSTrackTracker(OneStreamTracker):
         super().__init__(network, settings, network.backbone.grid_search)
         self.update_rule, self.template_cell = update_rule, network.backbone.stride
 
-    def input_frames(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def input_frames(self, frames: Frames) -> Frames:
         """A frame without second picture shows its first one twice, as in training."""
         return [doubled(frame) for frame in frames]
 
@@ -101,7 +101,7 @@ class CSTrackTracker(OneStreamTracker):
             boxes_xywh, tokens, None, region.padding, foreground_mask=foreground_mask, steps=steps, memory=memory
         )
 
-    def crop_search(self, state: CSTrackState, frames: Sequence[Frame]) -> CSTrackRegion:
+    def crop_search(self, state: CSTrackState, frames: Frames) -> CSTrackRegion:
         region = super().crop_search(state, frames)
         return CSTrackRegion(**vars(region), steps=state.steps, memory=state.memory)
 
@@ -118,12 +118,7 @@ class CSTrackTracker(OneStreamTracker):
         return replace(after, steps=after.steps + 1, memory=output.memory), prediction
 
     def update(
-        self,
-        state: CSTrackState,
-        frames: Sequence[Frame],
-        region: CSTrackRegion,
-        output: TrackerOutput,
-        prediction: Prediction,
+        self, state: CSTrackState, frames: Frames, region: CSTrackRegion, output: TrackerOutput, prediction: Prediction
     ) -> CSTrackState:
         """Cut a new second template, where the target was just found, in the rows that are due."""
         state, rule = super().update(state, frames, region, output, prediction), self.update_rule

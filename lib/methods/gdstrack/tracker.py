@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.data import Frame
 from lib.device import to_device
 from lib.methods.gdstrack.network import GDSTrack
 from lib.track import (
     CropSettings,
+    Frames,
     Noise,
     OneStreamState,
     OneStreamTracker,
@@ -96,7 +95,7 @@ class GDSTrackTracker(OneStreamTracker):
         """Crops, and the seed of the noise."""
         return {**super().procedure(), "noise": {"type": "normal", "seed": self.seed}}
 
-    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> GDSTrackTemplate:
+    def crop_template(self, frames: Frames, boxes_xywh: Tensor) -> GDSTrackTemplate:
         boxes = checked_boxes(frames, boxes_xywh)
         # The middle between the corners of a box, of which the second is its last pixel.
         region = super().crop_template(frames, boxes - boxes.new_tensor([0.5, 0.5, 0.0, 0.0]))
@@ -122,7 +121,7 @@ class GDSTrackTracker(OneStreamTracker):
         moved = torch.cat([corners, sizes - 1], dim=1)
         return replace(state, boxes_xywh=moved, positions=corners + sizes / 2, crop_sizes=sizes)
 
-    def crop_search(self, state: GDSTrackState, frames: Sequence[Frame]) -> GDSTrackRegion:
+    def crop_search(self, state: GDSTrackState, frames: Frames) -> GDSTrackRegion:
         region = super().crop_search(replace(state, boxes_xywh=state.crop_boxes()), frames)
         return GDSTrackRegion(**vars(region), keys=state.keys, steps=state.steps + 1)
 

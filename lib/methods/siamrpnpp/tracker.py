@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib.data import Frame, clip_centres
+from lib.data import clip_centres
 from lib.device import to_device
 from lib.methods.siamrpnpp.config import SiamRPNTest
 from lib.methods.siamrpnpp.network import SiamRPN
 from lib.models.heads import Candidates
 from lib.track import (
     CropSettings,
+    Frames,
     OneStreamState,
     OneStreamTracker,
     Policy,
@@ -70,7 +70,7 @@ class SiamRPNTracker(OneStreamTracker):
         chosen = {key: getattr(self.test, key) for key in SETTINGS}
         return {**super().procedure(), **chosen, "smallest_side": self.margin}
 
-    def crop_search(self, state: OneStreamState, frames: Sequence[Frame]) -> SizedRegion:
+    def crop_search(self, state: OneStreamState, frames: Frames) -> SizedRegion:
         region = super().crop_search(state, frames)
         sizes = to_device(state.boxes_xywh[:, 2:] / region.sides, self.device)
         return SizedRegion(**vars(region), target_wh=sizes)

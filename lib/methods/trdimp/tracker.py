@@ -6,7 +6,6 @@ Score maps are read and boxes refined for all rows together; filters are updated
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data import Frame, Normalise, PatchStyle
+from lib.data import Normalise, PatchStyle
 from lib.device import to_device
 from lib.methods.trdimp.config import TrDiMPConfig, TrDiMPTest
 from lib.methods.trdimp.network import ImageFeatures, TrDiMP
@@ -24,6 +23,7 @@ from lib.models.online import apply_filter
 from lib.models.temporal import LabelMemory
 from lib.track import (
     Flag,
+    Frames,
     Noise,
     Policy,
     Prediction,
@@ -170,7 +170,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
 
     # The first frame
 
-    def crop_template(self, frames: Sequence[Frame], boxes_xywh: Tensor) -> TrDiMPTemplate:
+    def crop_template(self, frames: Frames, boxes_xywh: Tensor) -> TrDiMPTemplate:
         boxes, keys = checked_boxes(frames, boxes_xywh), sequence_keys(frames, boxes_xywh)
         augment, size, width = self.settings.augment, self.settings.search_size, self.network.width
         numbers = self.noise(keys, torch.zeros_like(keys), (augment.draws + augment.dropout * width,)).float()
@@ -255,7 +255,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
 
     # Every frame
 
-    def crop_search(self, state: TrDiMPState, frames: Sequence[Frame]) -> TrDiMPRegion:
+    def crop_search(self, state: TrDiMPState, frames: Frames) -> TrDiMPRegion:
         s, size = self.settings, self.settings.search_size
         pixels = np.empty((len(frames), 3, size, size), dtype=np.float32)
         geometry = np.empty((len(frames), 6))
@@ -359,12 +359,7 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
     # What is learned on the way
 
     def update(
-        self,
-        state: TrDiMPState,
-        frames: Sequence[Frame],
-        region: TrDiMPRegion,
-        output: TrackerOutput,
-        prediction: Prediction,
+        self, state: TrDiMPState, frames: Frames, region: TrDiMPRegion, output: TrackerOutput, prediction: Prediction
     ) -> TrDiMPState:
         """Store the frame as a sample; improve the filters and renew the template images that are due."""
         s, maps = self.settings, output.candidates.maps
