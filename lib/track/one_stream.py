@@ -209,6 +209,8 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
         self, state: V, region: R, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[V, Prediction]:
         local, scores = self.select_box(state, region, output, policy)
+        sizes = self.damp_sizes(state.boxes_xywh[:, 2:] / region.sides, local[:, 2:], scores)
+        local = torch.cat([local[:, :2], sizes], dim=1)
         boxes = self.clip_box(self.crop_style.to_image(local, region.centres, region.sides), region.sizes_hw)
         return replace(state, boxes_xywh=boxes), Prediction(boxes, scores, output.windowed_scores)
 
@@ -248,7 +250,7 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
     def select_box(
         self, state: V, region: R, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The chosen candidates' boxes, their sizes damped.
+        """The chosen candidates' boxes.
 
         Args:
             state, region, output: Of B search regions.
@@ -269,9 +271,7 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
             boxes = candidates.boxes_at(index)
             score = (windowed if self.windowed_confidence else candidates.scores).gather(1, index[:, None])
         packed = torch.cat([boxes, score], dim=1).cpu().double()
-        scores = packed[:, 4].float()
-        sizes = self.damp_sizes(state.boxes_xywh[:, 2:] / region.sides, packed[:, 2:4], scores)
-        return torch.cat([packed[:, :2], sizes], dim=1), scores
+        return packed[:, :4], packed[:, 4].float()
 
     def clip_box(self, boxes_xywh: Tensor, sizes_hw: Tensor) -> Tensor:
         """Move and cut boxes so that enough of each lies in its image.

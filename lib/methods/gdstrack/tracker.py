@@ -136,6 +136,8 @@ class GDSTrackTracker(OneStreamTracker):
         self, state: GDSTrackState, region: GDSTrackRegion, output: TrackerOutput, policy: Policy | None = None
     ) -> tuple[GDSTrackState, Prediction]:
         local, scores = self.select_box(state, region, output, policy)
+        damped = self.damp_sizes(state.boxes_xywh[:, 2:] / region.sides, local[:, 2:], scores)
+        local = torch.cat([local[:, :2], damped], dim=1)
         after, boxes = self.move(state, local, region.sides, region.sizes_hw)
         return after, Prediction(boxes, scores)
 
