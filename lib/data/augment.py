@@ -308,9 +308,13 @@ class MotionBlur(RangedFilter):
 
 def build_augmentations(augment: Augment) -> list[Augmentation]:
     """The transforms of DATA.AUGMENT in the order in which they are applied: its own keys, then TRANSFORMS."""
-    grey, mirror = Grey(augment.grey, augment.grey_rule), Mirror(augment.mirror)
-    others = (part.build(AUGMENTATIONS) for part in augment.transforms)
-    return [grey, mirror, Brightness(augment.brightness), CropFlip(augment.crop_flip), *others]
+    return [
+        Grey(augment.grey, augment.grey_rule),
+        Mirror(augment.mirror),
+        Brightness(augment.brightness),
+        CropFlip(augment.crop_flip),
+        *(part.build(AUGMENTATIONS) for part in augment.transforms),
+    ]
 
 
 @dataclass(frozen=True, slots=True)

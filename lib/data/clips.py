@@ -44,7 +44,8 @@ class VisibleClipSampler:
     """
 
     def __init__(self, slt: SLT) -> None:
-        self.slt, self.least = slt, 2 * (slt.frames + 1)
+        self.slt = slt
+        self.least = 2 * (slt.frames + 1)
         self.requirement = f"more than {self.least} frames with a visible target, as clips of {slt.frames} frames need"
 
     def accepts(self, video: Video) -> bool:

@@ -265,7 +265,8 @@ def build_lmdb(
     Raises:
         BuildError: The disk is full, another build is running, or the environment is of other origin.
     """
-    if (done := finished_build(plan)) is not None:
+    done = finished_build(plan)
+    if done is not None:
         return done
     folder = partial_folder(plan.target)
     folder.mkdir(parents=True, exist_ok=True)

@@ -41,8 +41,9 @@ class Normalise(nn.Module):
                 raise ValueError(f"{name} needs 3 or 6 values, one per channel, not {len(values)}")
             buffer = torch.tensor([*values, *values][:6], dtype=torch.float32).reshape(6, 1, 1)
             self.register_buffer(name, buffer, persistent=False)
-        self.channels, self.clip_colours = channels, clip_colours
+        self.channels = channels
         self.source = (0, 1, 2, 3, 4, 5) if channels == "RGB" else (2, 1, 0, 5, 4, 3)
+        self.clip_colours = clip_colours
 
     def affine(self) -> tuple[Tensor, Tensor, list[int]]:
         """The normalisation of an RGB picture, for folding it into a first layer.

@@ -321,16 +321,18 @@ def smooth_windows(boxes: Boxes, short: Floats) -> NDArray[np.int64]:
         [N, 2] first and last frame. A frame in the window of the one before has the same window.
     """
     count = len(boxes)
-    smooth, often = window_agreement(boxes[:-WINDOW_STEP], boxes[WINDOW_STEP:]) >= SMOOTH, short > FOUND
+    smooth = window_agreement(boxes[:-WINDOW_STEP], boxes[WINDOW_STEP:]) >= SMOOTH
+    often = short > FOUND
     windows = np.zeros((count, 2), dtype=np.int64)
     for frame in range(count):
         if frame and frame <= windows[frame - 1, 1]:
             windows[frame] = windows[frame - 1]
             continue
         first = last = frame
-        while (after := last + WINDOW_STEP) < min(count, frame + WINDOW_REACH + 1) and smooth[last] and often[after]:
-            last = after
-        while (before := first - WINDOW_STEP) >= max(0, frame - WINDOW_REACH) and smooth[before] and often[before]:
-            first = before
+        end, begin = min(count, frame + WINDOW_REACH + 1), max(0, frame - WINDOW_REACH)
+        while last + WINDOW_STEP < end and smooth[last] and often[last + WINDOW_STEP]:
+            last += WINDOW_STEP
+        while first - WINDOW_STEP >= begin and smooth[first - WINDOW_STEP] and often[first - WINDOW_STEP]:
+            first -= WINDOW_STEP
         windows[frame] = min(first + 1, frame), max(last - 1, frame)
     return windows

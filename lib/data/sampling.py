@@ -358,11 +358,16 @@ class TrackingSampler(Generic[T]):
             ValueError: Naming a data set from which nothing can be sampled.
         """
         if len(datasets) != len(ratios) or min(ratios) < 0 or sum(ratios) <= 0:
-            wanted = f"{len(datasets)} ratios of data sets were expected, not negative, and not all zero"
-            raise ValueError(f"{wanted}, not {list(ratios)}")
-        self.datasets, self.weights = list(datasets), [ratio / sum(ratios) for ratio in ratios]
-        self.frame_sampler, self.make_sample, self.seed = frame_sampler, make_sample, seed
-        self.pictures, self.masks = pictures, masks
+            raise ValueError(
+                f"expected {len(datasets)} ratios of data sets, not negative, and not all zero, found {list(ratios)}"
+            )
+        self.datasets = list(datasets)
+        self.weights = [ratio / sum(ratios) for ratio in ratios]
+        self.frame_sampler = frame_sampler
+        self.make_sample = make_sample
+        self.seed = seed
+        self.pictures = pictures
+        self.masks = masks
         self.broken = BrokenFiles(max_share=max_bad_samples)
         self._failed_attempts = [0] * len(self.datasets)
         usable = [self._usable_video(d) for d, weight in zip(self.datasets, self.weights, strict=True) if weight > 0]
@@ -456,8 +461,9 @@ class TrackingSampler(Generic[T]):
         def masks(of: Video, numbers: Sequence[int]) -> Masks | None:
             found = of.masks(numbers)
             for i, mask in zip(numbers, found or (), strict=False):
-                if mask is not None and mask.shape != (picture := frame(of is video, i).size_hw):
-                    sizes = [" x ".join(map(str, reversed(shape))) for shape in (mask.shape, picture)]
+                size_hw = frame(of is video, i).size_hw
+                if mask is not None and mask.shape != size_hw:
+                    sizes = [" x ".join(map(str, reversed(shape))) for shape in (mask.shape, size_hw)]
                     raise DecodeError(f"{of.frame_path(i)}: a mask of {sizes[0]} pixels for a picture of {sizes[1]}")
             return found
 
@@ -479,12 +485,15 @@ class TrackingSampler(Generic[T]):
 
     def _usable_video(self, dataset: Dataset) -> Video:
         """One acceptable video is enough; the first one usually is."""
-        problem = ""
+        unreadable: Exception | None = None
         for i in range(len(dataset)):
             try:
                 if self.frame_sampler.accepts(video := dataset[i]):
                     return video
             except FILE_ERRORS as error:
-                problem = problem or f" has no usable sequence; the first problem: {error}"
-        lacking = f": none of its {len(dataset)} sequences has {self.frame_sampler.requirement}"
-        raise ValueError(f"data set {dataset.name}{problem or lacking}")
+                unreadable = unreadable or error
+        if unreadable is not None:
+            raise ValueError(f"data set {dataset.name} has no usable sequence; the first problem: {unreadable}")
+        raise ValueError(
+            f"data set {dataset.name}: none of its {len(dataset)} sequences has {self.frame_sampler.requirement}"
+        )

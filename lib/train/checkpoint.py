@@ -311,7 +311,8 @@ def find_state(folder: CheckpointFolder, mode: str) -> tuple[Path, dict[str, Any
         ResumeError: `mode` is ``must`` and there is no state.
         CheckpointError: The state cannot be read.
     """
-    if (path := folder.newest_state()) is not None:
+    path = folder.newest_state()
+    if path is not None:
         return path, read_state(path)
     if mode == "must":
         published = folder.published()

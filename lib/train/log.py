@@ -95,8 +95,9 @@ class Report:
         parts.append(f"step {self.step}/{self.steps}" if self.kind == "step" else f"done in {duration(self.seconds)}")
         parts.append(f"{self.samples_per_second:.1f} samples/s")
         if self.kind == "step" and self.eta_epoch is not None:
-            whole = "" if self.eta is None else f", all {duration(self.eta)}"
-            parts.append(f"eta {duration(self.eta_epoch)}{whole}")
+            parts.append(
+                f"eta {duration(self.eta_epoch)}" + ("" if self.eta is None else f", all {duration(self.eta)}")
+            )
         elif self.eta is not None:
             parts.append(f"eta {duration(self.eta)}")
         parts.append(f"data {self.data_share:.0%}")
@@ -107,10 +108,12 @@ class Report:
             parts.append(f"grad {self.grad_norm:.3g}")
         if self.memory_gib is not None:
             parts.append(f"mem {self.memory_gib:.1f} GiB")
-        skipped = ("overflowed steps", self.skipped_steps), ("non-finite steps", self.nonfinite_steps)
-        parts += [
-            f"{count} {what} skipped" for what, count in (*skipped, ("broken samples", self.bad_samples)) if count
-        ]
+        skipped = {
+            "overflowed steps": self.skipped_steps,
+            "non-finite steps": self.nonfinite_steps,
+            "broken samples": self.bad_samples,
+        }
+        parts += [f"{count} {what} skipped" for what, count in skipped.items() if count]
         return "  ".join(parts)
 
 
@@ -336,8 +339,8 @@ class TensorboardSink(Sink):
             return
         values = report.terms | {f"LearningRate/group{i}": lr for i, lr in enumerate(report.lr)}
         for name in ("samples_per_second", "data_share", "grad_norm", "memory_gib"):
-            if (value := getattr(report, name)) is not None:
-                values[f"info/{name}"] = value
+            if getattr(report, name) is not None:
+                values[f"info/{name}"] = getattr(report, name)
         for name, value in values.items():
             writer.add_scalar(name, value, report.global_step)
 

@@ -19,10 +19,18 @@ from lib.data import BatchLoader, Rows
 from lib.distributed import World
 from lib.models import load_into, nonfinite_tensors, require_finite
 from lib.objectives import Objective, PicturingObjective, Progress, SplittingObjective
-from lib.train import optim
 from lib.train.checkpoint import CheckpointFolder, Position, is_kept, position_of, weights_of
 from lib.train.epoch import EpochIterator, Interval, ThroughputMeter
 from lib.train.log import EpochPictures, Report, TrainLog
+from lib.train.optim import (
+    build_optimizer,
+    check_eval_modules,
+    load_optimizer_state,
+    moment_tensors,
+    optimizer_state,
+    parameter_groups,
+    set_train_mode,
+)
 from lib.train.process import InterruptedTraining, Interrupts, rng_state, set_rng_state
 from lib.train.schedule import Phase, phases_of
 from lib.train.step import (
@@ -103,7 +111,8 @@ class Trainer:
         self._warned_epoch = 0
         self._interrupts = Interrupts()
         lengths = [len(x) for x in (setup.train_loader, setup.val_loader) if x is not None]
-        if (everyone := world.gather(lengths)) != [lengths] * world.size:
+        everyone = world.gather(lengths)
+        if everyone != [lengths] * world.size:
             raise ValueError(f"the processes have epochs of different length: {everyone}")
         # A phase may freeze what the next one trains; what the method itself froze stays frozen.
         self._trainable = [p for p in setup.network.parameters() if p.requires_grad]
@@ -129,8 +138,8 @@ class Trainer:
         self.position = position_of(state)
         self._enter_phase(self.position.epoch)
         if state.get("phase", 1) == self.phase.number:  # else it was written exactly on a boundary
-            require_finite(optim.moment_tensors(state["optimizer"]), path)
-            optim.load_optimizer_state(self.optimizer, state["optimizer"])
+            require_finite(moment_tensors(state["optimizer"]), path)
+            load_optimizer_state(self.optimizer, state["optimizer"])
         self.precision.load_state(state["precision"])
         self._skipped, self._skipped_in_a_row = state.get("skipped", (0, 0))
         if state["world_size"] != self.world.size:
@@ -194,12 +203,13 @@ class Trainer:
         """Parameter groups of a phase; freezes what the phase freezes and nothing else."""
         for parameter in self._trainable:
             parameter.requires_grad_(True)
-        optim.check_eval_modules(self.setup.network, phase.eval_modules)
+        check_eval_modules(self.setup.network, phase.eval_modules)
         try:
-            return optim.parameter_groups(self.setup.network, phase.train)
+            return parameter_groups(self.setup.network, phase.train)
         except ConfigError as error:
-            place = f"TRAIN.PHASES[{phase.number - 1}]: " if len(self._phases) > 1 else ""
-            raise ConfigError(f"{place}{error}") from None
+            if len(self._phases) == 1:
+                raise
+            raise ConfigError(f"TRAIN.PHASES[{phase.number - 1}]: {error}") from None
 
     def _enter_phase(self, epoch: int) -> bool:
         """Make parameter groups, optimiser and data-parallel wrapper of the phase of `epoch`.
@@ -217,7 +227,7 @@ class Trainer:
             del self.train_step
             gc.collect()  # the hooks of the old wrapper go with it
         self.setup.network.zero_grad(set_to_none=True)
-        self.optimizer = optim.build_optimizer(self._groups(phase), phase.train)
+        self.optimizer = build_optimizer(self._groups(phase), phase.train)
         self.train_step = TrainStep(self.module, self.optimizer, self.precision, phase.train, self.world)
         self.phase = phase
         return True
@@ -227,7 +237,7 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         """Train from the present step to the end of the epoch and report its means."""
         steps = len(self.setup.train_loader)
-        optim.set_train_mode(self.setup.network, self.setup.objective, self.phase.train.fix_bn, self.phase.eval_modules)
+        set_train_mode(self.setup.network, self.setup.objective, self.phase.train.fix_bn, self.phase.eval_modules)
         batches = EpochIterator(self.setup.train_loader, epoch, self.position.step, self.setup.prepare)
         self._meter.restart()  # leaves out the start of the worker processes and the first batch
         while self.position.step < steps:
@@ -356,7 +366,7 @@ class Trainer:
         self.module.eval()
         with torch.no_grad(), self.precision.autocast():
             images = objective.pictures(self.setup.network, batch.select(range(min(SHOWN_SAMPLES, len(batch)))))
-        optim.set_train_mode(self.setup.network, objective, self.phase.train.fix_bn, self.phase.eval_modules)
+        set_train_mode(self.setup.network, objective, self.phase.train.fix_bn, self.phase.eval_modules)
         self.log.show(EpochPictures(done.epoch, (done.epoch - 1) * done.steps + done.step, images))
 
     def _warn_of_waiting(self, report: Report) -> None:
@@ -388,8 +398,8 @@ class Trainer:
         processes = self.world.gather({"rng": rng_state(), "meters": self._averager.state()})
         path = None
         if self.world.is_main:
-            weights, moments = self.setup.network.state_dict(), optim.optimizer_state(self.optimizer)
-            if bad := nonfinite_tensors({**weights, **optim.moment_tensors(moments)}):
+            weights, moments = self.setup.network.state_dict(), optimizer_state(self.optimizer)
+            if bad := nonfinite_tensors({**weights, **moment_tensors(moments)}):
                 raise NonFiniteWeightsError(f"not finite, so that no checkpoint was written: {'; '.join(bad[:10])}")
             epoch, step = self.position.epoch, self.position.step
             state = {

@@ -83,8 +83,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--resume", choices=RESUME, default="auto", help=text)
     text = "resume although the configuration is not what it was"
     start.add_argument("--allow_config_change", action="store_true", help=text)
-    text = "start from these weights (ours, a *.pth.tar, or hf://OWNER/NAME)"
-    start.add_argument("--load", metavar="FILE", help=text)
+    start.add_argument(
+        "--load", metavar="FILE", help="start from these weights (ours, a *.pth.tar, or hf://OWNER/NAME)"
+    )
     start.add_argument("--script_prv", help="start from the last checkpoint of another experiment: its script ...")
     start.add_argument("--config_prv", help="... and its configuration")
     teacher = parser.add_argument_group("teacher (any method with a one-stream network)")

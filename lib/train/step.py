@@ -382,8 +382,11 @@ class BatchTooLargeError(TrainingError):
         advice = ["TRAIN.PRECISION=bf16 needs less memory"]
         if batch_size > 1:
             divisor = next(d for d in range(2, batch_size + 1) if batch_size % d == 0)
-            smaller = f"TRAIN.BATCH_SIZE={batch_size // divisor} TRAIN.ACCUMULATE={train.accumulate * divisor}"
-            advice.insert(0, f"for the same total batch: {smaller}")
+            advice.insert(
+                0,
+                f"for the same total batch: TRAIN.BATCH_SIZE={batch_size // divisor} "
+                f"TRAIN.ACCUMULATE={train.accumulate * divisor}",
+            )
         if splits:
             advice.append("so do fewer clips per backward pass (SLT.MICRO_BATCH)")
         super().__init__(

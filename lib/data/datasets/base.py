@@ -110,7 +110,8 @@ class StoredDataset(ABC):
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} sequences; there is no number {index}")
         index %= len(self)
-        found, name = self.annotation(index), self.sequence_name(index)
+        found = self.annotation(index)
+        name = self.sequence_name(index)
         return Video(
             name=name,
             read_frame=found.frames.read,

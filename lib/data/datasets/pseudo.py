@@ -103,15 +103,15 @@ class PseudoLabelDataset(StoredDataset):
                 f"{self.file}: {track.video}, track {track.track} has a box in frame {lost!r}, which is no picture "
                 f"among the {len(stems)} like {found.frames.store.describe(first)}"
             )
-        numbers, frames = [i for i in rows if i is not None], found.frames
+        numbers = [i for i in rows if i is not None]
+        frames = found.frames
         aux = None if frames.aux is None else _chosen(frames.aux, numbers)
-        pictures, boxes = replace(frames, rgb=_chosen(frames.rgb, numbers), aux=aux), track.boxes_xywh
-        valid = positive(boxes)
+        valid = positive(track.boxes_xywh)
         return Annotation(
-            boxes,
+            track.boxes_xywh,
             valid,
             valid,
-            pictures,
+            replace(frames, rgb=_chosen(frames.rgb, numbers), aux=aux),
             object_class=found.object_class,
             folder=found.folder,
             qualities=track.qualities,

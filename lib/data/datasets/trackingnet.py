@@ -80,8 +80,10 @@ class TrackingNetDataset(StoredDataset):
         rows = len(boxes)
         files = numbered_files(store, folder, "%d.jpg", 0, rows)
         boxes = boxes[: len(files)]
-        valid, frames = positive(boxes), FrameFiles(store, files)
-        return Annotation(boxes, valid, valid, frames, object_class=object_class, rows=rows, folder=folder)
+        valid = positive(boxes)
+        return Annotation(
+            boxes, valid, valid, FrameFiles(store, files), object_class=object_class, rows=rows, folder=folder
+        )
 
 
 def parse_chunks(selection: str) -> list[int]:

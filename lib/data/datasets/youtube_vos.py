@@ -101,8 +101,12 @@ class YoutubeVosDataset(StoredDataset):
             raise AnnotationError(f"{self.store.describe('meta.json')}: object {self.names[index]} has no frame")
         masks = ObjectMasks(self.store, Listed.of(f"Annotations/{video}", [f"{f}.png" for f in frames]), number)
         pictures = FrameFiles(self.store, Listed.of(f"JPEGImages/{video}", [f"{f}.jpg" for f in frames]))
-        files, what = [masks.files.key(i) for i in range(len(frames))], f"youtube_vos {self.names[index]}"
-        found = kept_arrays(self.store, ["meta.json", *files], what, lambda: _boxes_and_areas(masks, pictures))
+        found = kept_arrays(
+            self.store,
+            ["meta.json", *(masks.files.key(i) for i in range(len(frames)))],
+            f"youtube_vos {self.names[index]}",
+            lambda: _boxes_and_areas(masks, pictures),
+        )
         large = found["areas"] > self.min_area
         return Annotation(
             found["boxes"], large, large, pictures,
