@@ -174,15 +174,11 @@ def number_rows(text: str, name: str) -> list[list[float]]:
     Raises:
         AnnotationError: With file and line.
     """
+    table = regular_table(text)
+    if table is not None:
+        return cast(list[list[float]], table.tolist())
     text = text.lstrip("\ufeff").rstrip()
     blank = text.replace(",", " ").replace(";", " ").splitlines()
-    if text.isascii() and not _is_suspicious(text):
-        try:
-            rows = [list(map(float, line.split())) for line in blank]
-            if all(rows):
-                return rows
-        except ValueError:
-            pass  # the line is named below
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         problem = "an empty field" if _EMPTY_FIELD.search(line) else "" if line.strip() else "an empty line"
@@ -198,7 +194,7 @@ def number_rows(text: str, name: str) -> list[list[float]]:
 
 
 def regular_table(text: str) -> NDArray[np.float64] | None:
-    """The numbers of a text whose lines have equally many, in a third of the time that `number_rows` takes.
+    """The numbers of a text whose lines have equally many, in half the time that it takes to read line by line.
 
     Args:
         text: Of the file.

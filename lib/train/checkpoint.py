@@ -352,7 +352,7 @@ def check_state(
         ResumeError: The configuration changed and `allow_change` is False; the message names every changed key.
     """
     notes = []
-    changes = config_changes(state["config"], current["config"], defaults or {})
+    changes = config_changes(state["config"], current["config"], defaults)
     serious = [c for c in changes if not c.startswith(HARMLESS)]
     before, now = (config.get("TRAIN", {}).get("EPOCH", 0) for config in (state["config"], current["config"]))
     if now > before:

@@ -264,7 +264,7 @@ class Precision:
             grad_norm: What `clip` returned.
 
         Raises:
-            LossScaleError: More than `MAX_OVERFLOWS` steps in a row overflowed.
+            TrainingError: More than `MAX_OVERFLOWS` steps in a row overflowed.
         """
         self._scaler.step(optimizer)  # `optimizer.step()`, but for fp16
         self._scaler.update()
@@ -274,7 +274,7 @@ class Precision:
         self.overflows += 1
         self._in_a_row += 1
         if self._in_a_row > MAX_OVERFLOWS:
-            raise LossScaleError(
+            raise TrainingError(
                 f"fp16 gradients overflowed in {self._in_a_row} steps in a row; TRAIN.PRECISION bf16 or fp32 will help"
             )
 
@@ -368,10 +368,6 @@ class NonFiniteLossError(TrainingError):
 
 class NonFiniteWeightsError(TrainingError):
     """A weight that is not finite, found before a checkpoint was written."""
-
-
-class LossScaleError(TrainingError):
-    """fp16 gradients that overflow at any scale."""
 
 
 class BatchTooLargeError(TrainingError):
