@@ -111,25 +111,15 @@ class Player:
 
     def data(self) -> dict[str, Any]:
         """Plain types for the page's script: images in base64, None for boxes and values that are NaN."""
-        return {
-            "size": list(self.size_wh),
-            "fps": self.fps,
-            "start": self.start,
-            "numbers": list(map(int, self.numbers)),
-            "frames": [base64.b64encode(frame).decode() for frame in self.frames],
-            "tracks": [
-                {
-                    "name": t.name,
-                    "colour": t.colour,
-                    "dashed": t.dashed,
-                    "boxes": [None if np.isnan(b).any() else [round(float(v), 1) for v in b] for b in t.boxes_xywh],
-                    "values": None
-                    if t.values is None
-                    else [None if np.isnan(v) else round(float(v), 3) for v in t.values],
-                }
-                for t in self.tracks
-            ],
-        }
+        tracks = []
+        for t in self.tracks:
+            boxes = [None if np.isnan(b).any() else [round(float(v), 1) for v in b] for b in t.boxes_xywh]
+            values = None if t.values is None else [None if np.isnan(v) else round(float(v), 3) for v in t.values]
+            tracks.append({"name": t.name, "colour": t.colour, "dashed": t.dashed, "boxes": boxes, "values": values})
+        frames = [base64.b64encode(frame).decode() for frame in self.frames]
+        numbers = list(map(int, self.numbers))
+        seen = {"size": list(self.size_wh), "fps": self.fps, "start": self.start, "numbers": numbers}
+        return {**seen, "frames": frames, "tracks": tracks}
 
 
 def flat_texts(entries: Mapping[str, object]) -> dict[str, str]:
