@@ -377,7 +377,7 @@ class FolderFiles:
         return self._listed[folder]
 
 
-def find_results(folder: Path | FolderFiles, sequence: BenchmarkVideo, exact: bool = False) -> dict[str, Path]:
+def find_results(files: FolderFiles, sequence: BenchmarkVideo, exact: bool = False) -> dict[str, Path]:
     """Find the box files of one sequence.
 
     They are `<seq>.txt`, `test_<seq>.txt`, the VOT toolkit's `<seq>/<run>.txt` or `.bin`, or GOT-10k's
@@ -385,14 +385,13 @@ def find_results(folder: Path | FolderFiles, sequence: BenchmarkVideo, exact: bo
     toolkit, or in other case where only one file has it.
 
     Args:
-        folder: Result folder; as `FolderFiles` where several sequences are looked for.
+        files: Of the result folder.
         sequence: The sequence.
         exact: Take the copies with all digits where there are any.
 
     Returns:
         Run -> file; empty where a run has none.
     """
-    files = folder if isinstance(folder, FolderFiles) else FolderFiles(folder)
     name, runs = sequence.name, sequence.run_names
     if exact:
         copies = {run: path for run in runs if (path := files.first(f"float/{check_name(run)}.txt"))}

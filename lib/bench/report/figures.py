@@ -128,8 +128,7 @@ def _points(records: Sequence[dict[str, Any]], name: str) -> dict[float, float]:
     points = {}
     for record in records:
         value = record.get("terms", {}).get(name, record.get(name))
-        if isinstance(value, list):
-            value = max(value, default=None)
+        value = max(value, default=None) if isinstance(value, list) else value
         if value is not None and np.isfinite(value):
             done = record["step"] / max(1, record["steps"]) if record["kind"] == "step" else 1.0
             points[record["epoch"] - 1 + done] = float(value)

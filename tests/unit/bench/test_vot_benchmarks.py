@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lib.bench import (
     EvalJob,
+    FolderFiles,
     Outcome,
     ResultSource,
     Scoring,
@@ -122,7 +123,7 @@ def test_a_sequence_without_one_of_its_runs_has_no_result(tmp_path: Path) -> Non
     write_tree(tmp_path / "data/vot_rgbd22")
     outcome = tracked(tmp_path, "vot_rgbd22")
     (outcome.folder / "a/a_00000007.txt").unlink()
-    assert [len(find_results(outcome.folder, s)) for s in outcome.sequences] == [0, 2]
+    assert [len(find_results(FolderFiles(outcome.folder), s)) for s in outcome.sequences] == [0, 2]
     with pytest.raises(FileNotFoundError, match="no result for 1 of 2 sequences: a"):
         load_runs([ResultSource("kit", (outcome.folder,))], outcome.sequences, Scoring("vot_multistart"))
 
