@@ -216,8 +216,9 @@ def network_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
     size, place = int(environment.get("WORLD_SIZE", "1")), f"port {environment.get('MASTER_PORT')} of every interface"
     if int(environment.get("LOCAL_WORLD_SIZE", size)) < size:
         others = "every process on the interface of its host's name, without passwords: use a private network"
-        own = f"node 0 ({environment.get('MASTER_ADDR')}) listens on {place} (torchrun's store)"
-        return [f"network: {own}, and {others}"]
+        return [
+            f"network: node 0 ({environment.get('MASTER_ADDR')}) listens on {place} (torchrun's store), and {others}"
+        ]
     others = "as all does with --nproc_per_node of tracking/train.py and --threads of tracking/test.py"
     own = f"torchrun itself listens on {place}, without a password"
     return [f"network: {own}; the processes listen on 127.0.0.1 alone, {others}"]

@@ -327,11 +327,12 @@ def _network_time(tracker: Tracker, state: State, frame: Frame, device: torch.de
 def _setting(device: torch.device) -> dict[str, str]:
     """Versions, processor and threads, on which the times depend."""
     return {
-        "torch": torch.__version__, "python": platform.python_version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": f"{torch.get_num_threads()} (torch), {cv2.getNumThreads()} (OpenCV)",
         "GPU": torch.cuda.get_device_name(device) if device.type == "cuda" else "none in use",
-    }  # fmt: skip
+    }
 
 
 def profile_text(profile: Profile) -> str:

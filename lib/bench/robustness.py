@@ -230,9 +230,12 @@ def write_robustness(found: Robustness, folder: Path, title: str = "") -> Path:
         rows += [[c.tracker, label, level, *(c.scores[level][key] for key in found.labels)] for level in c.sweep.levels]
     tables["robustness_all"] = Table("All scores in percent", columns, rows)
     write_tables(tables, folder)
-    now = time.strftime("%Y-%m-%d %H:%M")
-    about = f"{found.benchmark}: {found.sequences} sequences; metric variant {found.metric}; {now}"
-    heading = title or f"{', '.join(trackers)}: robustness on {found.benchmark}"
-    context = {"title": heading, "subtitle": about, "kinds": kinds, "all_scores": tables["robustness_all"]}
+    about = f"{found.benchmark}: {found.sequences} sequences; metric variant {found.metric}"
+    context = {
+        "title": title or f"{', '.join(trackers)}: robustness on {found.benchmark}",
+        "subtitle": f"{about}; {time.strftime('%Y-%m-%d %H:%M')}",
+        "kinds": kinds,
+        "all_scores": tables["robustness_all"],
+    }
     write_text(folder / "robustness.html", render_page(TEMPLATES / "robustness.html", context))
     return folder / "robustness.html"

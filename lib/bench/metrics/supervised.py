@@ -60,12 +60,18 @@ def supervised_samples(result: SequenceResult, burn_in: int = 10, skip: int = 5)
     counted = counts > 0
     mean = np.divide(np.nansum(fair, axis=0), counts, out=np.full(len(truth), np.nan), where=counted)
     accuracy, lost = mean_where(mean, counted), sum(map(len, failures)) / len(runs)
-    samples: dict[str, Floats] = {}
-    for k, (overlaps, failed) in enumerate(zip(raw, failures, strict=True)):
-        samples |= {f"{k}.{i}": part for i, part in enumerate(fragments(overlaps, failed + skip))}
-    curves, weights = points(np.nan_to_num(accuracy), lost / len(truth)), points(counted.sum(), len(truth))
-    values = {"mean_overlap": accuracy, "failures": lost}
-    return SequenceCurves(curves, values, len(truth), weights, points(0, 0), samples)
+    return SequenceCurves(
+        curves=points(accuracy if counted.any() else 0.0, lost / len(truth)),
+        values={"mean_overlap": accuracy, "failures": lost},
+        frames=len(truth),
+        weights=points(counted.sum(), len(truth)),
+        thresholds=points(0, 0),
+        samples={
+            f"{k}.{i}": part
+            for k, (overlaps, failed) in enumerate(zip(raw, failures, strict=True))
+            for i, part in enumerate(fragments(overlaps, failed + skip))
+        },
+    )
 
 
 def fragments(overlaps: Floats, restarts: Marks) -> list[Floats]:
@@ -113,10 +119,14 @@ def aggregate_supervised(
                 count[len(reached) :] += 1
         curve = np.divide(summed, count, out=np.zeros(len(lengths)), where=count > 0)
         within = slice(low - 2, high - 1)
-        curves = {**sequence.curves, CURVE: curve, EAO: curve[within]}
-        weights = {**sequence.weights, CURVE: count, EAO: count[within]}
-        thresholds = {**sequence.thresholds, CURVE: lengths + 1.0, EAO: lengths[within] + 1.0}
-        aggregated.append(replace(sequence, curves=curves, weights=weights, thresholds=thresholds))
+        aggregated.append(
+            replace(
+                sequence,
+                curves={**sequence.curves, CURVE: curve, EAO: curve[within]},
+                weights={**sequence.weights, CURVE: count, EAO: count[within]},
+                thresholds={**sequence.thresholds, CURVE: lengths + 1.0, EAO: lengths[within] + 1.0},
+            )
+        )
     return aggregated
 
 

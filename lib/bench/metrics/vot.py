@@ -204,11 +204,13 @@ def multistart_curves(result: SequenceResult, low: int = 115, high: int = 755) -
     overlap = sum(float(run[:end].sum()) for run, end in zip(runs, ends, strict=True))
     curve, count = expected_overlap(runs, ends, high)
     lengths, accuracy = np.arange(1, high, dtype=np.float64), overlap / tracked if tracked else float("nan")
-    curves = {CURVE: curve, EAO: curve[low - 1 :], **points(np.nan_to_num(accuracy), tracked / total)}
-    weights = {CURVE: count, EAO: count[low - 1 :], **points(tracked, len(result.gt_xywh))}
-    thresholds = {CURVE: lengths, EAO: lengths[low - 1 :], **points(0, 0)}
-    values = {"mean_overlap": accuracy, "runs": float(len(runs))}
-    return SequenceCurves(curves, values, total, weights, thresholds)
+    return SequenceCurves(
+        curves={CURVE: curve, EAO: curve[low - 1 :], **points(np.nan_to_num(accuracy), tracked / total)},
+        values={"mean_overlap": accuracy, "runs": float(len(runs))},
+        frames=total,
+        weights={CURVE: count, EAO: count[low - 1 :], **points(tracked, len(result.gt_xywh))},
+        thresholds={CURVE: lengths, EAO: lengths[low - 1 :], **points(0, 0)},
+    )
 
 
 def points(accuracy: float, robustness: float) -> dict[str, Floats]:

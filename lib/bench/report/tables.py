@@ -119,10 +119,13 @@ def paired_table(pairs: Sequence[tuple[TrackerRun, TrackerRun]]) -> Table:
     columns = [
         Column("Trackers"),
         Column("Difference", 2, signed=True, note="mean of the differences per sequence, in points"),
-        Column("95% from", 2, signed=True, note="bootstrap over sequences"), Column("to", 2, signed=True),
+        Column("95% from", 2, signed=True, note="bootstrap over sequences"),
+        Column("to", 2, signed=True),
         Column("p (Wilcoxon)", 4, smallest=1e-4, note="signed-rank test, two-sided"),
-        Column("p (bootstrap)", 4, smallest=1e-4, note="two-sided"), Column("Wins"), Column("Losses"),
-    ]  # fmt: skip
+        Column("p (bootstrap)", 4, smallest=1e-4, note="two-sided"),
+        Column("Wins"),
+        Column("Losses"),
+    ]
     found: list[PairedComparison] = [compare(a.scores, b.scores, (a.name, b.name)) for a, b in pairs]
     rows: list[list[Cell]] = []
     for c in found:
