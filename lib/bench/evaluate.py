@@ -259,7 +259,7 @@ def run_evaluation(job: EvalJob, console: Console) -> Outcome:
 
     Raises:
         BenchmarkError, MissingPathError: The benchmark's data are not complete.
-        WorkersFailedError: No process could work.
+        RuntimeError: No process could work.
         ResultsInUseError: Another tracker writes to the result folder.
         ValueError: The degradation is not possible.
     """

@@ -82,7 +82,7 @@ class ForeignTracker(Tracker):
 
 @dataclass(frozen=True)
 class ForeignSpec(TrackerSpec):
-    """Spec of a third-party tracker in this process; it is neither pickled nor rebuilt.
+    """Spec of a third-party tracker in this process; it is not rebuilt.
 
     Attributes:
         tracker: The object.

@@ -35,10 +35,6 @@ REPORT_SECONDS, POLL_SECONDS, LOG_SECONDS = 0.5, 0.1, 15.0
 DONE = "done"
 
 
-class WorkersFailedError(RuntimeError):
-    """No process could work at all; the message has the reason of the last."""
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
     """Figures of a finished run for the display: its main score in percent, and a remark on it."""
@@ -270,10 +266,10 @@ class WorkQueue:
         """Wait a moment for other processes.
 
         Raises:
-            WorkersFailedError: All processes have left; raised in the main one.
+            RuntimeError: All processes have left; raised in the main one.
         """
         if self.team.is_main and self.team.store.add("left", 0) >= self.team.size:
-            raise WorkersFailedError(f"no worker could start: {self.team.store.get('last_reason').decode()}")
+            raise RuntimeError(f"no worker could start: {self.team.store.get('last_reason').decode()}")
         time.sleep(POLL_SECONDS)
         self.poll()
 

@@ -72,7 +72,7 @@ def _hash_of_weights(file: Path, size: int, changed: int) -> str:
 
 @dataclass(frozen=True)
 class TrackerSpec:
-    """An experiment with its weights, or a built-in reference tracker. Picklable; fields are named as on command lines.
+    """An experiment with its weights, or a built-in reference tracker; fields are named as on command lines.
 
     Attributes:
         script: Method, a folder of `experiments/`.
@@ -230,9 +230,6 @@ class TrackerSpec:
             return None
         file = confidence_file(Path(self.checkpoint))
         return file if file.is_file() else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "experiment"}
 
     @property
     def labels(self) -> tuple[str, str]:

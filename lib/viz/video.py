@@ -74,10 +74,6 @@ def write_video(path: Path, video: Video, tracks: Sequence[Track]) -> Path:
     return writer.path
 
 
-class VideoError(RuntimeError):
-    """No video could be written; the message names the file."""
-
-
 class VideoWriter:
     """Write RGB frames to a video file.
 
@@ -140,7 +136,7 @@ class VideoWriter:
                 self._part, self.path = part, self.path.with_suffix(ending)
                 return writer
             part.unlink(missing_ok=True)
-        raise VideoError(f"{self.path}: OpenCV can write neither mp4 nor avi here")
+        raise RuntimeError(f"{self.path}: OpenCV can write neither mp4 nor avi here")
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._writer is None:
@@ -181,20 +177,16 @@ class _H264Writer:
         self._file.close()
 
 
-class DisplayError(RuntimeError):
-    """No window can be opened here."""
-
-
 def require_display(purpose: str) -> None:
-    """Raise DisplayError, in a sentence that names `purpose`, where no window can be opened.
+    """Raise RuntimeError, in a sentence that names `purpose`, where no window can be opened.
 
     OpenCV's window library ends the whole program when it finds no screen, so this is checked first.
     """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise DisplayError(f"{purpose} needs a screen, and there is none here (DISPLAY is not set)")
+        raise RuntimeError(f"{purpose} needs a screen, and there is none here (DISPLAY is not set)")
     build = [line.strip() for line in cv2.getBuildInformation().splitlines()]
     if any(line.startswith("GUI:") and "NONE" in line for line in build):
-        raise DisplayError(f"{purpose} needs windows, which this build of OpenCV (headless) does not have")
+        raise RuntimeError(f"{purpose} needs windows, which this build of OpenCV (headless) does not have")
 
 
 def draw_box_with_mouse(image: Image) -> Box:
@@ -204,7 +196,7 @@ def draw_box_with_mouse(image: Image) -> Box:
         x, y, w, h in image pixels.
 
     Raises:
-        DisplayError: there is no screen.
+        RuntimeError: there is no screen.
         ValueError: no box was drawn.
     """
     require_display("drawing a box with the mouse")

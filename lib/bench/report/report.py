@@ -11,7 +11,7 @@ import numpy as np
 
 from lib.bench.metrics import failure_frame
 from lib.bench.report import tables
-from lib.bench.report.comparison import TrackerRun, by_attribute, on_common_sequences, ranked
+from lib.bench.report.comparison import TrackerRun, by_attribute, ranked
 from lib.bench.report.figures import attribute_figure, curve_figures, sequence_figure, training_lines
 from lib.data import Video
 from lib.files import write_text
@@ -27,11 +27,11 @@ IMAGE_BYTES = 8_000_000
 def build_report(
     title: str,
     benchmark: str,
-    trackers: Sequence[TrackerRun],
+    runs: Sequence[TrackerRun],
     sequences: Sequence[Video] = (),
     attributes: Mapping[str, Sequence[str]] | None = None,
     training_log: Path | None = None,
-    out: Path = Path("report.html"),
+    out: Path = Path(),
     about: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report; returns its path.
@@ -39,15 +39,14 @@ def build_report(
     Args:
         title: heading of the page.
         benchmark: name of the benchmark.
-        trackers: the first one is the subject, whose best and worst sequences are shown. Only sequences that all
-            trackers have are compared.
+        runs: on the same sequences (`on_common_sequences`); the first one is the subject, whose best and worst
+            sequences are shown.
         sequences: for the frame players and attributes; may be empty.
         attributes: attribute -> sequence names; taken from `sequences` when None.
         training_log: JSONL log of a training.
-        out: an HTML file, or a folder that gets `report.html`.
+        out: the folder that gets `report.html`.
         about: tracker -> a sentence on what it is, for the reader.
     """
-    runs = on_common_sequences(trackers)
     subject, scores = runs[0], runs[0].scores
     if attributes is None:
         attributes = by_attribute(sequences, scores.names)
@@ -85,7 +84,7 @@ def build_report(
         "origins": tables.origin_table(known) if known else None,
         "manifests": {run.name: tables.summary(run.manifest) for run in runs},
     }
-    path = out / "report.html" if out.suffix != ".html" else out
+    path = out / "report.html"
     write_text(path, render_page(TEMPLATES / "report.html", context))
     return path
 
