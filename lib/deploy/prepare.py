@@ -241,7 +241,11 @@ class WrittenTracker:
     """
 
     def __init__(
-        self, tracker: OneStreamTracker, folder: Path, clips: Sequence[CalibrationClip] | None, file_format: str
+        self,
+        tracker: OneStreamTracker,
+        folder: Path,
+        clips: Sequence[CalibrationClip] | None = None,
+        file_format: str = "onnx",
     ) -> None:
         # In 8 bits NaN becomes a number, so that a comparison of outputs would not show it.
         require_finite(tracker.network.state_dict(), f"{type(tracker.network).__name__} cannot be exported")
@@ -319,7 +323,7 @@ class Exports:
         if engine.int8 not in self._written:
             self._written[engine.int8], began = None, time.monotonic()
             clips = inference.clips() if engine.int8 else None
-            self._written[engine.int8] = WrittenTracker(exportable, self._folder / str(engine.int8), clips, "onnx")
+            self._written[engine.int8] = WrittenTracker(exportable, self._folder / str(engine.int8), clips)
             self._seconds = time.monotonic() - began
         graphs = self._written[engine.int8]
         if graphs is None:
