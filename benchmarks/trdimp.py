@@ -137,7 +137,7 @@ def our_parts(net: TrDiMP, scene: Scene, normalise: Normalise | None) -> dict[st
         memory = transformer.encode(found.classification[None], labels[:, :FIRST], True)
         decoded = transformer.decode(found.classification, memory)[None]
         net.modulation(type(found)(found.fine[:1], found.coarse[:1], found.classification[:1]), scene.box[None])
-        return optimizer(net.classifier.filter_initializer(decoded, box), decoded, box, iterations=10).filter
+        return optimizer(net.classifier.filter_initializer(decoded, box), decoded, box, iterations=10)[-1]
 
     def frame(count: int) -> Tensor:
         found = net.extract(seen(scene.crop))
@@ -148,7 +148,7 @@ def our_parts(net: TrDiMP, scene: Scene, normalise: Normalise | None) -> dict[st
 
     def learn() -> Tensor:
         boxes = scene.box[None].expand(1, SAMPLES, 4)
-        return optimizer(scene.filter.to(dtype), samples, boxes, scene.weights[None].to(dtype), 2).filter
+        return optimizer(scene.filter.to(dtype), samples, boxes, scene.weights[None].to(dtype), 2)[-1]
 
     def enter() -> Tensor:
         return transformer.push(memories[MOST], store[:, 0], labels[:, 0], MOST).keys

@@ -78,7 +78,7 @@ class OnlineFilter:
         samples = SampleMemory.init(maps, boxes, s.sample_memory_size)
         rows, _, channels = maps.shape[:3]
         zeros = maps.new_zeros(rows, channels, s.filter_size, s.filter_size)
-        filters = self.descent(zeros, maps, boxes, iterations=s.init_iterations).filter
+        filters = self.descent(zeros, maps, boxes, iterations=s.init_iterations)[-1]
         return OnlineState(filters, samples, torch.zeros(rows, dtype=torch.int64))
 
     def mix(self, candidates: Candidates, state: OnlineState, rows: Tensor | None = None) -> Candidates:
@@ -117,8 +117,8 @@ class OnlineFilter:
         filters = state.filters
         if due:
             at = to_device(torch.tensor(due), filters.device)
-            learned = self.descent(filters[at], *samples.samples(due), iterations=s.iterations)
-            filters = filters.index_copy(0, at, learned.filter)
+            learned = self.descent(filters[at], *samples.samples(due), iterations=s.iterations)[-1]
+            filters = filters.index_copy(0, at, learned)
         return OnlineState(filters, samples, steps)
 
     def _features(self, candidates: Candidates) -> Tensor:

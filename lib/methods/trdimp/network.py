@@ -163,8 +163,8 @@ class TrDiMP(nn.Module):
         encoded = classifier.transformer.decode(template_features.classification, memory).unflatten(0, (rows, count))
         decoded = classifier.transformer.decode(search_features.classification, memory).unflatten(0, (rows, moments))
         initial = classifier.filter_initializer(encoded, boxes_xywh.to(maps.dtype))
-        learned = classifier.filter_optimizer(initial, encoded, boxes_xywh)
-        scores = [apply_filter(decoded, weights) for weights in learned.iterates]
+        iterates = classifier.filter_optimizer(initial, encoded, boxes_xywh)
+        scores = [apply_filter(decoded, weights) for weights in iterates]
         levels = template_features.fine, template_features.coarse
         fine, coarse = (level.unflatten(0, (rows, count))[:, 0] for level in levels)
         modulation = self.bb_regressor.modulation(fine, coarse, boxes_xywh[:, 0])

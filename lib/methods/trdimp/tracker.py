@@ -229,8 +229,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         memory = classifier.transformer.encode(features[None], self._labels(boxes), growing=self._memory_grows())
         samples = classifier.transformer.decode(features, memory)[None]
         first = classifier.filter_initializer(samples, boxes)
-        learned = classifier.filter_optimizer(first, samples, boxes, iterations=s.net_opt_iter)
-        filters = torch.stack(learned.iterates if self.exploring else learned.iterates[-1:], dim=1)
+        iterates = classifier.filter_optimizer(first, samples, boxes, iterations=s.net_opt_iter)
+        filters = torch.stack(iterates if self.exploring else iterates[-1:], dim=1)
         modulation = network.bb_regressor.modulation(extracted.fine[:1], extracted.coarse[:1], boxes[:, 0])
         return EncodedTemplate(filters, modulation, [memory], samples, boxes)
 
@@ -395,8 +395,8 @@ class TrDiMPTracker(StagedTracker[TrDiMPState, TrDiMPTemplate, TrDiMPRegion]):
         features, boxes, weights = state.samples.samples(rows)
         at = to_device(torch.tensor(rows), state.filters.device)
         optimizer = self.network.classifier.filter_optimizer
-        learned = optimizer(state.filters[at, -1], features, boxes, weights, iterations)
-        return replace(state, filters=state.filters.index_copy(0, at, learned.filter[:, None]))
+        learned = optimizer(state.filters[at, -1], features, boxes, weights, iterations)[-1]
+        return replace(state, filters=state.filters.index_copy(0, at, learned[:, None]))
 
     def _memory_grows(self) -> bool:
         """True if template images enter the transformer's memory on the way."""

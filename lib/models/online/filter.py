@@ -7,7 +7,6 @@ h in crop pixels. A filter is applied with k // 2 zeros around the map, which an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -103,24 +102,6 @@ class FilterInitializer(nn.Module):
         return weights.permute(0, 3, 1, 2) + conv.get_parameter("bias")[:, None, None] * inside[:, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """Result of `SteepestDescent`.
-
-    Attributes:
-        iterates: [B, C, k, k] each, the given filter first.
-        losses: Mean over the sequences before every iteration and after the last, where they were asked for.
-    """
-
-    iterates: list[Tensor]
-    losses: list[Tensor]
-
-    @property
-    def filter(self) -> Tensor:
-        """The last iterate."""
-        return self.iterates[-1]
-
-
 class SteepestDescent(nn.Module):
     """Steepest descent with the step length of Gauss-Newton on a robust least-squares loss (sec. 3.1, 3.2).
 
@@ -160,8 +141,7 @@ class SteepestDescent(nn.Module):
         boxes_xywh: Tensor,
         sample_weights: Tensor | None = None,
         iterations: int | None = None,
-        with_losses: bool = False,
-    ) -> Learned:
+    ) -> list[Tensor]:
         """Improve the filters.
 
         Args:
@@ -170,21 +150,19 @@ class SteepestDescent(nn.Module):
             boxes_xywh: [B, n, 4] in crop pixels.
             sample_weights: [B, n], 1 / n by default.
             iterations: Number of steps.
-            with_losses: Compute the losses as well.
+
+        Returns:
+            The filters before the first step and after every one.
         """
         label, mask, weight = self._maps(boxes_xywh.to(features.dtype), features.shape[-2:])
         count = features.shape[1]
         weight = weight * (count**-0.5 if sample_weights is None else sample_weights.sqrt()[..., None, None])
         reg = (self.filter_reg * self.filter_reg).clamp_min(LEAST_REGULARISATION)
         step = self.log_step_length.exp()
-        scores, learned = apply_filter(features, weights), Learned([weights], [])
-        for remaining in reversed(range((self.iterations if iterations is None else iterations) + 1)):
+        scores, iterates = apply_filter(features, weights), [weights]
+        for _ in range(self.iterations if iterations is None else iterations):
             slope = (1 - mask) / 2 * scores.detach().sign() + (1 + mask) / 2
             residual = weight * (slope * scores - label)
-            if with_losses:
-                learned.losses.append((residual.square().sum() + reg * weights.square().sum()) / len(weights))
-            if not remaining:
-                break
             slope = slope * weight
             gradient = adjoint_filter(features, slope * residual, self.size) + reg * weights
             change = apply_filter(features, gradient)
@@ -192,8 +170,8 @@ class SteepestDescent(nn.Module):
             curvature = (slope * change).flatten(1).square().sum(dim=1) + reg * squared
             length = (step * squared / curvature.clamp_min(LEAST_CURVATURE))[:, None, None, None]
             weights, scores = weights - length * gradient, scores - length * change
-            learned.iterates.append(weights)
-        return learned
+            iterates.append(weights)
+        return iterates
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """Label, mask before its sigmoid, and spatial weight by distance, [1, bins, 1, 1] each."""

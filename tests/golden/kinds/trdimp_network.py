@@ -23,6 +23,7 @@ from lib.models.layers import LevelPooling, precise_roi_pool
 from lib.models.losses import gaussian_labels
 from lib.models.online import FilterInitializer, SteepestDescent
 from lib.models.temporal import LabelTransformer, label_attention
+from tests.support.filters import filter_losses
 
 MASK_FACTOR = 3.0
 """Of published initial values."""
@@ -94,17 +95,17 @@ def dimp_optimizer(case: Case) -> None:
         with torch.no_grad():
             for name, shift in re.findall(r"(\S+) then ([+-][\d.]+)", c["params"]):
                 part.get_parameter(name).add_(float(shift))
-    learned = part(tensor(case, "weights"), features, boxes, weights, c["num_iter"], with_losses=True)
-    (learned.filter * tensor(case, "G")).sum().backward()
+    iterates = part(tensor(case, "weights"), features, boxes, weights, c["num_iter"])
+    (iterates[-1] * tensor(case, "G")).sum().backward()
     assert features.grad is not None
     named: dict[str, Any] = {
-        "final_filter": learned.filter,
-        "losses": torch.stack(learned.losses).flatten(),
+        "final_filter": iterates[-1],
+        "losses": filter_losses(part, iterates, features, boxes, weights),
         "grad_feat": features.grad.transpose(0, 1),
         **{f"grad:{name}": value.grad for name, value in part.named_parameters()},
     }
     outputs = dict(case.data["outputs"])
-    for found, stored in zip(learned.iterates, outputs.pop("iterates"), strict=True):
+    for found, stored in zip(iterates, outputs.pop("iterates"), strict=True):
         case.check(found, stored, "iterate")
     for name, stored in outputs.pop("initial_params").items():
         case.check(part.get_parameter(name), stored, f"initial {name}")
@@ -227,7 +228,8 @@ def forward(case: Case) -> None:
             n.transformer.decode(x.flatten(0, 1), memory) for x in (train, out_of_order(found.classification, searches))
         )
         first = n.filter_initializer(encoded.view(train.shape), boxes)
-        learned = n.filter_optimizer(first, encoded.view(train.shape), boxes, with_losses=True)
+        iterates = n.filter_optimizer(first, encoded.view(train.shape), boxes)
+        losses = filter_losses(n.filter_optimizer, iterates, encoded.view(train.shape), boxes)
     named: dict[str, Any] = {
         "feature_extractor.call0.layer2": seen.fine,
         "feature_extractor.call0.layer3": seen.coarse,
@@ -240,8 +242,8 @@ def forward(case: Case) -> None:
         "transformer.call0.0": in_order(encoded.view(train.shape)),
         "transformer.call0.1": in_order(decoded.unflatten(0, searches.shape[:2])),
         "filter_initializer.call0": first,
-        "filter_optimizer.final": learned.filter,
-        "filter_optimizer.losses": torch.stack(learned.losses).flatten(),
+        "filter_optimizer.final": iterates[-1],
+        "filter_optimizer.losses": losses,
         "iou_pred": output.box_scores.transpose(0, 1),
     }
     outputs = dict(case.data["outputs"])

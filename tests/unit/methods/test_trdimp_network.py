@@ -100,7 +100,7 @@ def test_training_form_is_what_the_parts_give() -> None:
         encoded = parts.transformer.decode(seen.classification, memory)[None]
         learned = parts.filter_optimizer(parts.filter_initializer(encoded, boxes[:1]), encoded, boxes[:1])
         decoded = parts.transformer.decode(found.classification, memory)
-        scores = apply_filter(decoded[:, None], learned.filter.expand(2, -1, -1, -1))[:, 0]
+        scores = apply_filter(decoded[:, None], learned[-1].expand(2, -1, -1, -1))[:, 0]
         torch.testing.assert_close(output.scores[-1][row], scores)
         modulation = network.bb_regressor.modulation(seen.fine[:1], seen.coarse[:1], boxes[0, :1]).expand(2, -1, -1)
         torch.testing.assert_close(output.box_scores[row], network.box_scores(modulation, found, proposals[row]))

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from lib.models.layers import precise_roi_pool
 from lib.models.online import FilterInitializer, SteepestDescent, adjoint_filter, apply_filter
+from tests.support.filters import filter_losses
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -41,33 +42,31 @@ def optimiser() -> SteepestDescent:
 
 
 def test_losses_fall() -> None:
-    learned = optimiser()(
-        0.1 * normal(2, 6, 4, 4), normal(2, 3, 6, 7, 8, seed=1), boxes(2, 3), iterations=6, with_losses=True
-    )
-    losses = torch.stack(learned.losses)
-    assert len(learned.iterates) == len(losses) == 7
+    part, samples = optimiser(), (normal(2, 3, 6, 7, 8, seed=1), boxes(2, 3))
+    losses = filter_losses(part, part(0.1 * normal(2, 6, 4, 4), *samples, iterations=6), *samples)
+    assert len(losses) == 7
     assert (losses.diff(dim=0) < 0).all()
 
 
 def test_rows_learn_alone_and_samples_of_weight_zero_do_nothing() -> None:
     part, weights, features, targets = optimiser(), normal(2, 6, 4, 4), normal(2, 5, 6, 7, 8, seed=1), boxes(2, 5)
     samples = torch.tensor([[0.5, 0.2, 0.3, 0.0, 0.0], [0.1, 0.2, 0.3, 0.3, 0.1]], dtype=torch.float64)
-    both = part(weights, features, targets, samples, 3).filter
+    both = part(weights, features, targets, samples, 3)[-1]
     for row, count in ((0, 3), (1, 5)):
         at = slice(row, row + 1)
-        alone = part(weights[at], features[at, :count], targets[at, :count], samples[at, :count], 3).filter
+        alone = part(weights[at], features[at, :count], targets[at, :count], samples[at, :count], 3)[-1]
         torch.testing.assert_close(both[at], alone)
 
 
 def test_default_weights_are_equal_ones() -> None:
     part, weights, features, targets = optimiser(), normal(1, 6, 4, 4), normal(1, 4, 6, 7, 8, seed=1), boxes(1, 4)
-    given = part(weights, features, targets, torch.full((1, 4), 0.25, dtype=torch.float64), 2).filter
-    torch.testing.assert_close(part(weights, features, targets, iterations=2).filter, given)
+    given = part(weights, features, targets, torch.full((1, 4), 0.25, dtype=torch.float64), 2)[-1]
+    torch.testing.assert_close(part(weights, features, targets, iterations=2)[-1], given)
 
 
 def test_gradients_flow_through_all_steps() -> None:
     part, features = optimiser(), normal(1, 2, 6, 7, 8, seed=1).requires_grad_()
-    part(normal(1, 6, 4, 4), features, boxes(1, 2), iterations=3).filter.sum().backward()
+    part(normal(1, 6, 4, 4), features, boxes(1, 2), iterations=3)[-1].sum().backward()
     assert features.grad is not None
     assert features.grad.abs().sum() > 0
     assert all(p.grad is not None for p in part.parameters())
