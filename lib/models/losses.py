@@ -126,13 +126,12 @@ def hinge_loss(scores: Tensor, labels: Tensor, threshold: float = 0.05) -> Tenso
     return F.mse_loss(torch.where(away, scores.relu(), scores), labels.masked_fill(away, 0.0))
 
 
-def focal_loss(score: Tensor, target: Tensor, alpha: int = 2, beta: int = 4) -> Tensor:
+def focal_loss(score: Tensor, target: Tensor) -> Tensor:
     """Penalty-reduced focal loss (CornerNet, ECCV 2018, eq. 1).
 
     Args:
         score: Probabilities in (0, 1), any shape.
         target: As many values in 0..1.
-        alpha, beta: Exponents.
 
     Returns:
         The sum, divided by the number of cells of the whole batch whose target is exactly 1.
@@ -140,8 +139,8 @@ def focal_loss(score: Tensor, target: Tensor, alpha: int = 2, beta: int = 4) -> 
     target = target.reshape(score.shape)
     positive = target.eq(1.0)
     p = score.clamp(min=1e-12)
-    hit = torch.where(positive, p.log() * (1 - p) ** alpha, 0.0).sum()
-    miss = torch.where(positive, 0.0, (1 - p).log() * p**alpha * (1 - target) ** beta).sum()
+    hit = torch.where(positive, p.log() * (1 - p) ** 2, 0.0).sum()
+    miss = torch.where(positive, 0.0, (1 - p).log() * p**2 * (1 - target) ** 4).sum()
     return -(hit + miss) / positive.sum().clamp(min=1)
 
 
@@ -202,19 +201,18 @@ def weighted_l1(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return ((predicted - target).abs().sum(dim=1) * weights).sum() / len(predicted)
 
 
-def hardest_pixels_loss(logits: Tensor, target: Tensor, share: float = 0.7) -> Tensor:
-    """Mean binary cross-entropy of the pixels that are hardest (OHEM, Shrivastava et al., CVPR 2016).
+def hardest_pixels_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross-entropy of the 70 % of the pixels that are hardest (OHEM, Shrivastava et al., CVPR 2016).
 
     Args:
         logits: [N, H, W] of masks.
         target: [N, H, W] in 0..1.
-        share: Of the pixels that count.
 
     Returns:
         Scalar; 0 without any pixel.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten()
-    count = int(share * entropy.numel())
+    count = int(0.7 * entropy.numel())
     return entropy.topk(count).values.mean() if count else logits.sum() * 0.0
 
 

@@ -223,7 +223,7 @@ class PosEmbedProjection(nn.Module):
         return projected.unflatten(2, (self.parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def sine_pos_embed(grid: int, width: int, temperature: float = 10000.0) -> Tensor:
+def sine_pos_embed(grid: int, width: int) -> Tensor:
     """Sine position embedding of a square grid (DETR, Carion et al., ECCV 2020).
 
     Rows and columns count from 1 and are scaled to 2 pi; even channels are sines, odd ones cosines.
@@ -231,7 +231,6 @@ def sine_pos_embed(grid: int, width: int, temperature: float = 10000.0) -> Tenso
     Args:
         grid: Side in cells.
         width: Channels, a multiple of 4.
-        temperature: Ratio of the longest period to the shortest.
 
     Returns:
         [grid * grid, width] float32, row-major: rows in the first half of the channels, columns in the second.
@@ -241,7 +240,7 @@ def sine_pos_embed(grid: int, width: int, temperature: float = 10000.0) -> Tenso
     half = width // 2
     places = torch.arange(1, grid + 1, dtype=torch.float32) / (grid + 1e-6) * (2 * math.pi)
     exponents = 2 * torch.arange(half).div(2, rounding_mode="floor") / half
-    angles = places[:, None] / temperature**exponents
+    angles = places[:, None] / 10000.0**exponents
     line = torch.where(torch.arange(half) % 2 == 0, angles.sin(), angles.cos())
     rows, columns = line[:, None].expand(-1, grid, -1), line[None].expand(grid, -1, -1)
     return torch.cat([rows, columns], dim=2).flatten(0, 1)

@@ -20,14 +20,14 @@ from lib.models.layers.conv_norm import folded
 from lib.models.layers.fused import FuseOptions, Product, fuse_module, fused_form_of
 
 
-def sample_pictures(channels: int, size: int, rows: int = 2) -> Tensor:
+def sample_pictures(channels: int, size: int) -> Tensor:
     """Random pictures, the same ones at every call, for `sample_inputs` of networks.
 
     Returns:
-        [rows, channels, size, size] uint8.
+        [2, channels, size, size] uint8.
     """
     generator = torch.Generator().manual_seed(size)
-    return torch.randint(0, 256, (rows, channels, size, size), dtype=torch.uint8, generator=generator)
+    return torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8, generator=generator)
 
 
 class PatchEmbed(nn.Module):
