@@ -300,8 +300,6 @@ def expect_form(where: str, form: str) -> Iterator[None]:
         problem = "it has another structure"
         if isinstance(error, KeyError):
             problem = f"{error} is missing"
-        elif isinstance(error, UnicodeDecodeError):
-            problem = "it is not a text"
         elif isinstance(error, SyntaxError | ValueError):
             problem = f"it may be cut short, or another kind of file: {error}"
         raise AnnotationError(f"{where}: not {form}; {problem}") from None

@@ -318,7 +318,6 @@ def _environment(path: str) -> lmdb.Environment:
     """This process's handle on an environment. A forked child closes its copy of its parent's and opens its own.
 
     Raises:
-        FileNotFoundError: There is no environment.
         OSError: It cannot be read, or is cut short: to read past the end of a mapped file would end the process.
     """
     process, file = os.getpid(), os.path.join(path, "data.mdb")
@@ -326,8 +325,6 @@ def _environment(path: str) -> lmdb.Environment:
         held = _OPEN.get(path)
         if held is not None and held[0] == process:
             return held[1]
-        if not os.path.isfile(file):
-            raise FileNotFoundError(f"no LMDB environment (data.mdb) in {path}")
         if held is not None:
             held[1].close()
         try:

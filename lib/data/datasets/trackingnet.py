@@ -11,7 +11,7 @@ from lib.catalogue import CATALOGUE
 from lib.data.datasets.base import Annotation, StoredDataset, first_box_only, positive, read_boxes, read_text
 from lib.data.datasets.frames import FrameFiles, numbered_files
 from lib.data.io import AnnotationError, expect_form
-from lib.data.store import DirectoryStore, LmdbStore, Store, SubStore, open_store
+from lib.data.store import DirectoryStore, Store, SubStore, open_store
 
 ALL_CHUNKS = tuple(range(12))
 CLASS_MAP = "trackingnet_classmap.txt"
@@ -126,8 +126,6 @@ def _chunk_store(top: Store, label: str, name: str) -> Store:
 
 def _listed_videos(top: Store) -> dict[str, list[str]]:
     """{chunk: videos} of seq_list.json; empty where there is none."""
-    if isinstance(top, LmdbStore) and (folder := DirectoryStore(top.path)).exists("seq_list.json"):
-        top = folder
     if not top.exists("seq_list.json"):
         return {}
     where = top.describe("seq_list.json")

@@ -65,7 +65,7 @@ class YoutubeVosDataset(StoredDataset):
 
     Args:
         store: Folder or archive.
-        names: Sequences; None: all of them.
+        names: Not used: sequences follow from `meta.json`.
         name: Name for messages.
         min_area: A mask of no more pixels has no box; 1000 in SLT-SiamAttn.
 
@@ -89,10 +89,7 @@ class YoutubeVosDataset(StoredDataset):
         for label, (_, number, _, frames) in self._objects.items():
             if number < 1 or not isinstance(frames, list) or not all(isinstance(f, str) for f in frames):
                 raise AnnotationError(f"{where}: {label} is no object with a number above 0 and a list of frames")
-        chosen = list(self._objects) if names is None else list(names)
-        if unknown := [n for n in chosen if n not in self._objects]:
-            raise AnnotationError(f"{where}: there is no object {unknown[0]}")
-        super().__init__(root, chosen, name)
+        super().__init__(root, list(self._objects), name)
         self.min_area = min_area
 
     def _read(self, index: int) -> Annotation:
