@@ -87,7 +87,7 @@ class Part:
             path = ".".join(filter(None, (self.key, name.upper())))
             value = list(value) if isinstance(value, tuple) else value
             place = f"{self.where.get(name, 'configuration')}: {path}"
-            return _frozen(_convert(hints.get(name, Any), value, place, ""))
+            return _frozen(_convert(hints.get(name, Any), value, place))
 
         return {name: convert(name, value) for name, value in self.args.items()}
 
@@ -133,7 +133,7 @@ def from_tree(schema: type[C], tree: Tree, path: str = "", default: Any = None) 
         f, what = by_key[key], f"{tree.where[key]}: {path}{key}"
         given = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         given = getattr(default, f.name) if isinstance(default, schema) else given
-        values[f.name] = _convert(hints[f.name], value, what, f"{path}{key}.", given)
+        values[f.name] = _convert(hints[f.name], value, what, given)
     if isinstance(default, schema):
         values = {f.name: getattr(default, f.name) for f in by_key.values()} | values
     for key, f in by_key.items():
@@ -154,11 +154,11 @@ def _stated_at(tree: Tree, message: str) -> str:
     return next(iter([*places, *tree.where.values()]), "configuration")
 
 
-def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -> Any:
-    """A value as the type `hint`. what: place and key for messages. path: key with a dot behind it. default: of it."""
+def _convert(hint: Any, value: Any, what: str, default: Any = None) -> Any:
+    """A value as the type `hint`. what: "place: key", for messages. default: of it."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        value = _convert(args[0], value, what, path, default)
+        value = _convert(args[0], value, what, default)
         if problem := problem_of(hint, value):
             raise ConfigError(f"{what} {problem}")
         return value
@@ -169,7 +169,7 @@ def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -
         for option in args:
             try:
                 if option is not type(None):
-                    return _convert(option, value, what, path, default)
+                    return _convert(option, value, what, default)
             except ConfigError as error:
                 problems.append(error)
         raise problems[-1 if isinstance(value, list) else 0]
@@ -180,14 +180,15 @@ def _convert(hint: Any, value: Any, what: str, path: str, default: Any = None) -
     if origin in (tuple, Sequence):
         if not isinstance(value, list):
             raise ConfigError(f"{what}: expected a list, found {_shown(value)}")
-        return tuple(_convert(args[0], v, f"{what}[{i}]", path) for i, v in enumerate(value))
+        return tuple(_convert(args[0], v, f"{what}[{i}]") for i, v in enumerate(value))
     if origin is not dict and not dataclasses.is_dataclass(hint):
         return _scalar(hint, value, what)
     if not isinstance(value, Tree):
         raise ConfigError(f"{what}: expected a mapping of keys, found {_shown(value)}")
     if origin is dict:
-        return {k: _convert(args[1], v, f"{what}.{k}", f"{path}{k}.") for k, v in value.values.items()}
-    return value if hint is Tree else from_tree(typing.cast(type, hint), value, path, default)
+        return {k: _convert(args[1], v, f"{what}.{k}") for k, v in value.values.items()}
+    key = what.rpartition(": ")[2]
+    return value if hint is Tree else from_tree(typing.cast(type, hint), value, f"{key}.", default)
 
 
 def _scalar(hint: Any, value: Any, what: str) -> Any:

@@ -13,7 +13,7 @@ import zlib
 from bisect import bisect_left
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol
 
 import lmdb
 import numpy as np
@@ -25,7 +25,6 @@ _LOCAL_HEADER = 30
 """Bytes before the name in the header of each file of a zip archive."""
 
 
-@runtime_checkable
 class Store(Protocol):
     """Files by key, a relative path."""
 

@@ -292,7 +292,7 @@ class Precision:
         Args:
             state: What `state` returned; a loss scale is used by fp16 only.
         """
-        if state["scaler"] and self.name == "fp16":
+        if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         self.overflows, self._in_a_row = state["overflows"], state["in_a_row"]
 

@@ -64,6 +64,12 @@ def test_wrong_type_names_file_line_and_key(tmp_path: Path) -> None:
         from_tree(Config, read_tree(path))
 
 
+def test_an_unknown_key_in_a_list_is_named_with_its_place_in_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.yaml", "TRAIN:\n  PHASES:\n    - {EPOCHS: 2}\n    - {EPOCH: 3}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml:4: unknown key TRAIN\.PHASES\[1\]\.EPOCH; did you mean 'EPOCHS'"):
+        from_tree(Config, read_tree(path))
+
+
 def test_base_is_inherited_and_a_changed_type_drops_the_old_arguments(tmp_path: Path) -> None:
     write(tmp_path, "base.yaml", "MODEL:\n  BACKBONE: {TYPE: one, DEPTH: 3}\n  HEAD: {TYPE: CENTER, NUM_CHANNELS: 8}\n")
     path = write(
