@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,55 +35,6 @@ class OutOfMemoryError(RuntimeError):
     """The device cannot hold the batch; no sequence is to blame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """The tracker failed in this frame and is initialised again.
-
-    Attributes:
-        frame: Position of the frame to start on; the frames between are skipped. Beyond the end: the run is over.
-        box_xywh: [4] target in that frame, image pixels.
-    """
-
-    frame: int
-    box_xywh: Boxes
-
-
-class RunProtocol(Protocol):
-    """Decides how a run proceeds."""
-
-    @property
-    def marks(self) -> bool:
-        """True if result rows are marked as initialisation, failure or skipped frame."""
-
-    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
-        """Decide after a tracked frame.
-
-        Args:
-            video: The run.
-            frame: Position of the frame.
-            size_wh: Its width and height in pixels.
-            region: [4] predicted box x, y, w, h or [8] corners of a polygon, image pixels.
-
-        Returns:
-            Where to start again; None to continue with the next frame.
-        """
-
-
-@dataclass(frozen=True)
-class OnePass:
-    """From the first frame of a run to its last: one-pass evaluation, and each run of a multi-start experiment.
-
-    Attributes:
-        marks: False; rows are boxes only.
-    """
-
-    marks: bool = False
-
-    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
-        """Always continue with the next frame."""
-        return None
-
-
 @dataclass(frozen=True)
 class Supervised:
     """VOT 2013 to 2019: where prediction and ground truth do not overlap, the tracker starts again some frames later.
@@ -93,22 +43,29 @@ class Supervised:
 
     Attributes:
         skip: Number of frames from the failure to the next initialisation.
-        marks: True; rows of initialisations, failures and skipped frames are marked.
     """
 
     skip: int = 5
-    marks: bool = True
 
-    def after_frame(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> Restart | None:
-        """Start again `skip` frames later, or with the next target after that, where the overlap is 0."""
+    def restart(self, video: Video, frame: int, size_wh: tuple[int, int], region: Floats) -> int | None:
+        """Decide after a tracked frame whether the tracker has failed.
+
+        Args:
+            video: The run.
+            frame: Position of the frame.
+            size_wh: Its width and height in pixels.
+            region: [4] predicted box x, y, w, h or [8] corners of a polygon, image pixels.
+
+        Returns:
+            Position of the frame to start on, the video's length if the run is over; None to continue.
+        """
         truth = video.boxes_xywh if video.corners is None else video.corners
         if np.isnan(truth[frame]).any() or polygon_overlap(region[None], truth[frame : frame + 1], size_wh)[0] > 0:
             return None
         later = min(frame + self.skip, len(video))
         corner, size = np.hsplit(video.boxes_xywh[later:], 2)
         is_seen = ((size > 0) & (corner < size_wh) & (corner + size > 0)).all(axis=1)
-        later = later + int(is_seen.argmax()) if is_seen.any() else len(video)
-        return Restart(later, video.boxes_xywh[min(later, len(video) - 1)])
+        return later + int(is_seen.argmax()) if is_seen.any() else len(video)
 
 
 @dataclass
@@ -187,15 +144,16 @@ class _Row:
             self.corners[self.at] = corners
         self.at += 1
 
-    def restart(self, restart: Restart) -> None:
-        """Mark the frame that was just recorded as a failure, and skip to the frame of the restart."""
-        self.boxes[self.at - 1 : restart.frame] = np.nan
+    def restart(self, frame: int) -> None:
+        """Mark the frame that was just recorded as a failure, and skip to another one."""
+        self.boxes[self.at - 1 : frame] = np.nan
         self.marks[self.at - 1] = FAILED
-        self.marks[self.at : restart.frame] = SKIPPED
-        for _ in range(min(restart.frame - self.at, len(self.pending))):
+        self.marks[self.at : frame] = SKIPPED
+        for _ in range(min(frame - self.at, len(self.pending))):
             self.pending.popleft().cancel()
-        self.at, self.requested = restart.frame, max(self.requested, restart.frame)
-        self.start_box = restart.box_xywh
+        self.at, self.requested = frame, max(self.requested, frame)
+        if not self.over:
+            self.start_box = self.video.boxes_xywh[frame]
 
     def next_frame(self, pool: ThreadPoolExecutor) -> Frame:
         """Wait for frame `at`, while further frames are being decoded. Raises what reading it raises."""
@@ -223,7 +181,7 @@ class Runner:
         load: Reads a run.
         queue: Of runs.
         batch: Number of rows, at most.
-        protocol: Decides how runs proceed.
+        protocol: Of runs that start again after failures, whose rows are marked; None: each goes to its last frame.
         decode_threads: Number of threads that decode.
         jpeg_decoder: Decodes JPEG files in place of the usual one.
         raise_errors: Raise the first failure of a run, for debugging.
@@ -234,7 +192,7 @@ class Runner:
     load: LoadRun
     queue: WorkQueue
     batch: int = 1
-    protocol: RunProtocol = OnePass()
+    protocol: Supervised | None = None
     decode_threads: int = 2
     jpeg_decoder: JpegDecoder | None = None
     raise_errors: bool = False
@@ -297,7 +255,7 @@ class Runner:
             return None
         self.queue.tracked(1)
         if row.over:
-            self.queue.finished(row.result(self.protocol.marks))
+            self.queue.finished(row.result(marked=self.protocol is not None))
             return None
         return state
 
@@ -321,12 +279,14 @@ class Runner:
         stay: list[int] = []
         restarted: list[tuple[_Row, State]] = []
         for i, row in enumerate(rows):
-            restart = self.protocol.after_frame(row.video, row.at - 1, sizes[id(row)], row.region)
+            restart = None
+            if self.protocol is not None:
+                restart = self.protocol.restart(row.video, row.at - 1, sizes[id(row)], row.region)
             if restart is not None:
-                self.queue.tracked(restart.frame - row.at)
+                self.queue.tracked(restart - row.at)
                 row.restart(restart)
             if row.over:
-                self.queue.finished(row.result(self.protocol.marks))
+                self.queue.finished(row.result(marked=self.protocol is not None))
             elif restart is None:
                 stay.append(i)
             elif (fresh := self._initialise(row, pool)) is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from lib.bench.metrics import SequenceResult
 from lib.bench.result_files import box_format
 from lib.bench.results import Result
-from lib.bench.runner import OnePass, RunProtocol
+from lib.bench.runner import Supervised
 from lib.catalogue import folder_hint
 from lib.data import AnnotationError, Boxes, Mask, Modality, Video, open_store
 from lib.data.datasets import (
@@ -190,7 +190,7 @@ class Benchmark:
         other_names: Sequence -> its names in other toolkits.
         metric: Default variant of `lib.bench.metrics`.
         tag: Data set name that the variant is given.
-        protocol: Decides how a run proceeds after each frame.
+        protocol: Of runs that start again after failures.
         result_format: Name in `lib.bench.result_files.FORMATS`.
         scored: False if only a server has the ground truth.
         submission: Kind of archive that the server takes.
@@ -212,7 +212,7 @@ class Benchmark:
     other_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     metric: str = "ostrack"
     tag: str = ""
-    protocol: RunProtocol = OnePass()
+    protocol: Supervised | None = None
     result_format: str = "int_tab"
     scored: bool = True
     submission: str | None = None

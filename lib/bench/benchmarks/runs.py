@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.bench.benchmarks.benchmark import Benchmark, BenchmarkVideo, one_pass, register_benchmark
-from lib.bench.runner import OnePass, RunProtocol, Supervised
+from lib.bench.runner import Supervised
 from lib.data import AnnotationError, Boxes, parse_numbers
 from lib.data.datasets import Annotation, cut_rows, positive, read_text
 from lib.files import yaml_rows
@@ -116,7 +116,7 @@ def axis_aligned_boxes(corners: NDArray[np.float64]) -> Boxes:
     return np.concatenate([points.mean(axis=1) - (size - 1) / 2, size], axis=1)
 
 
-_PROTOCOLS: dict[str, RunProtocol] = {"one_pass": OnePass(), "supervised": Supervised()}
+_PROTOCOLS = {"one_pass": None, "supervised": Supervised()}
 _RUNS = {run.__name__: run for run in (one_pass, from_first_present, unsupervised, from_anchors, supervised)}
 
 for _name, _row in yaml_rows(Path(__file__).with_name("benchmarks.yaml")).items():

@@ -134,14 +134,9 @@ def test_a_start_waits_for_a_target_in_the_picture() -> None:
     known = np.ones(30, dtype=bool)
     video = Video("a", truth, known, known, lambda i: Frame(np.zeros((60, 100, 3), np.uint8)), str)
     protocol = Supervised()
-    assert protocol.after_frame(video, 3, (100, 60), box) is None
-    assert protocol.after_frame(video, 4, (100, 60), away) is None, "nothing is known of this frame"
+    assert protocol.restart(video, 3, (100, 60), box) is None
+    assert protocol.restart(video, 4, (100, 60), away) is None, "nothing is known of this frame"
     for frame, expected in ((3, 8), (7, 16), (8, 16), (24, 29), (25, 30), (29, 30)):
-        restart = protocol.after_frame(video, frame, (100, 60), away)
-        assert restart is not None
-        assert restart.frame == expected
-        assert restart.box_xywh.tolist() == box.tolist()
+        assert protocol.restart(video, frame, (100, 60), away) == expected
     truth[10:] = np.nan
-    restart = protocol.after_frame(video, 8, (100, 60), away)
-    assert restart is not None
-    assert restart.frame == 30, "the run is over"
+    assert protocol.restart(video, 8, (100, 60), away) == 30, "the run is over"
