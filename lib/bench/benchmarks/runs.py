@@ -116,9 +116,9 @@ def axis_aligned_boxes(corners: NDArray[np.float64]) -> Boxes:
     return np.concatenate([points.mean(axis=1) - (size - 1) / 2, size], axis=1)
 
 
-_PROTOCOLS = {"one_pass": None, "supervised": Supervised()}
 _RUNS = {run.__name__: run for run in (one_pass, from_first_present, unsupervised, from_anchors, supervised)}
 
 for _name, _row in yaml_rows(Path(__file__).with_name("benchmarks.yaml")).items():
-    _row |= {"runs": _RUNS[_row.get("runs", "one_pass")], "protocol": _PROTOCOLS[_row.get("protocol", "one_pass")]}
+    _row["runs"] = _RUNS[_row.get("runs", "one_pass")]
+    _row["protocol"] = Supervised() if _row["runs"] is supervised else None
     register_benchmark(Benchmark(_name, **_row))
