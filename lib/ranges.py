@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -73,9 +73,7 @@ def hints_of(definition: Callable[..., Any]) -> dict[str, Any]:
     return _read_hints(definition if plain else definition.__init__)
 
 
-@cache
-def _read_hints(definition: Any) -> dict[str, Any]:
-    return get_type_hints(definition, include_extras=True)
+_read_hints = cache(partial(get_type_hints, include_extras=True))
 
 
 def problem_of(hint: Any, value: Any) -> str:

@@ -279,12 +279,13 @@ def _load_unpacked(
     for folder in folders:
         files = FolderFiles(folder)
         found = {s.name: find_results(files, s, scoring.exact) for s in sequences}
-        if names := [name for name, paths in found.items() if not paths]:
-            gone.update(names)
+        names = [name for name, paths in found.items() if not paths]
+        gone.update(names)
+        if names and not skip_missing:
             count = f"no result for {len(names)} of {len(sequences)} sequences"
             used = {path for paths in found.values() for path in paths.values()}
             complaints.append(f"{folder}: {count}: {listed(names)}{_unused(folder, used)}")
-    if complaints and not skip_missing:
+    if complaints:
         raise FileNotFoundError("; ".join(complaints) + " (--skip_missing leaves them out for all trackers)")
     kept = [s for s in sequences if s.name not in gone]
     if not kept:
