@@ -216,9 +216,6 @@ class _BatchPositions:
     epoch: int = 1
     start: int = 0
 
-    def __len__(self) -> int:
-        return self.batches * self.parts
-
     def __iter__(self) -> Iterator[list[Position]]:
         epoch, share = self.epoch, self.batch_size // self.parts
         for batch in range(self.start, self.batches):

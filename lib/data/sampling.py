@@ -253,9 +253,7 @@ class QualitySampler:
     def accepts(self, video: Video) -> bool:
         return video.qualities is not None and len(video) >= self.length
 
-    def choose_video(self, dataset: Dataset, index: int, rng: random.Random) -> int:
-        if not isinstance(dataset, RatedDataset):
-            return index
+    def choose_video(self, dataset: RatedDataset, index: int, rng: random.Random) -> int:
         own = dataset.qualities(index)
         if own.video >= self.min_quality and own.corner < self.max_corner_share:
             return index

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -191,13 +191,6 @@ class Video:
         return None if read is None else tuple(read(i) for i in frames)
 
 
-@runtime_checkable
-class RatedDataset(Protocol):
-    """A data set of pseudo labels, which knows their qualities before a video is read."""
-
-    def qualities(self, index: int) -> Qualities: ...
-
-
 class Dataset(Protocol):
     """An index of videos; annotations are read when a video is asked for, pictures when a frame is."""
 
@@ -208,6 +201,12 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Video: ...
+
+
+class RatedDataset(Dataset, Protocol):
+    """A data set of pseudo labels, which knows their qualities before a video is read."""
+
+    def qualities(self, index: int) -> Qualities: ...
 
 
 @dataclass(frozen=True, slots=True)
