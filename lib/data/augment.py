@@ -346,7 +346,11 @@ class Draws:
 
 
 def plan_crop(
-    frame: Frame, kind: Literal["template", "search"], augmentations: list[Augmentation], *changes: tuple[Any, ...]
+    frame: Frame,
+    kind: Literal["template", "search"],
+    augmentations: list[Augmentation],
+    sample_changes: tuple[Any, ...],
+    crop_changes: tuple[Any, ...],
 ) -> CropPlan:
     """Apply the drawn transforms to the plan of one crop.
 
@@ -354,10 +358,10 @@ def plan_crop(
         frame: The frame that is cropped.
         kind: Template or search region.
         augmentations: The transforms.
-        *changes: Those drawn for the sample and those for the crop, see `Draws` and `CropDraw`.
+        sample_changes, crop_changes: See `Draws` and `CropDraw`.
     """
     plan = CropPlan(frame, kind)
-    for drawn, per_crop in zip(changes, (False, True), strict=True):
+    for drawn, per_crop in ((sample_changes, False), (crop_changes, True)):
         chosen = [a for a in augmentations if a.per_crop == per_crop] if drawn else []
         for augmentation, numbers in zip(chosen, drawn, strict=True):
             augmentation.apply(plan, numbers)

@@ -348,20 +348,24 @@ def build_loader(
 
 
 def build_clip_loader(
-    sampler: SampleSource[FrameSet], samples_per_epoch: int, batch_size: int, workers: int = 0, **process: int
+    sampler: SampleSource[FrameSet],
+    samples_per_epoch: int,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> BatchLoader[ClipBatch]:
     """A loader of clips for one of `world_size` processes.
 
     Args:
         sampler: Makes the clips.
         samples_per_epoch: Clips over all processes; an incomplete last batch is dropped.
-        batch_size, workers: See `build_loader`.
-        **process: `rank` and `world_size`.
+        batch_size, workers, rank, world_size: See `build_loader`.
 
     Raises:
         ValueError: Not even one batch fits into an epoch.
     """
-    positions = replace(_positions_of_process(samples_per_epoch, batch_size, **process), parts=batch_size)
+    positions = replace(_positions_of_process(samples_per_epoch, batch_size, rank, world_size), parts=batch_size)
 
     def join(parts: list[list[PackedClip]]) -> ClipBatch:
         return ClipBatch([unpack_clip(packed) for part in parts for packed in part])
@@ -369,9 +373,7 @@ def build_clip_loader(
     return BatchLoader(sampler, positions, pack_clips, join, workers, pin_memory=False)
 
 
-def _positions_of_process(
-    samples_per_epoch: int, batch_size: int, rank: int = 0, world_size: int = 1
-) -> _BatchPositions:
+def _positions_of_process(samples_per_epoch: int, batch_size: int, rank: int, world_size: int) -> _BatchPositions:
     """The samples of one process.
 
     Raises:

@@ -112,9 +112,16 @@ def open_loader(
             f"RGB-X data sets are mixed with plain RGB ({', '.join(plain)}); with DATA.MULTI_MODAL_VISION: true these "
             "show their picture as the second modality too"
         )
-    seed, most = train.seed if training else train.seed + VALIDATION_SEED, train.max_bad_samples
-    given = datasets, ratios, parts.frames, parts.transform
-    sampler = TrackingSampler(*given, seed=seed, max_bad_samples=most, pictures=pictures, masks=data.masks)
+    sampler = TrackingSampler(
+        datasets,
+        ratios,
+        parts.frames,
+        parts.transform,
+        seed=train.seed if training else train.seed + VALIDATION_SEED,
+        max_bad_samples=train.max_bad_samples,
+        pictures=pictures,
+        masks=data.masks,
+    )
     share = {"rank": rank, "world_size": world_size}
     sizes = {"samples_per_epoch": mix.sample_per_epoch, "batch_size": train.batch_size}
     return parts.build_loader(sampler, workers=train.num_worker, **sizes, **share)

@@ -231,8 +231,9 @@ def measured_step(
     output = tracker.forward(before, region)
     after, prediction = tracker.postprocess(before, region, output)
     likeness = (_histograms(frames, prediction.boxes_xywh) * state.colours).sqrt().sum(dim=1)
-    given = region, output.candidates, prediction, before.boxes_xywh, state.memory, likeness
-    features, memory = measure_features(*given)
+    features, memory = measure_features(
+        region, output.candidates, prediction, before.boxes_xywh, state.memory, likeness
+    )
     after = tracker.update(after, frames, region, output, prediction)
     return replace(state, tracker=after, memory=memory), prediction, features
 

@@ -176,9 +176,9 @@ class OneStreamTracker(StagedTracker[V, T, R], Generic[V, T, R]):
         return cast("V", OneStreamState(boxes_xywh, *encoded, region.padding))
 
     def crop_search(self, state: V, frames: Frames) -> R:
-        factors, size = self.row_values("search_factor", state), self.settings.search_size
-        around = state.boxes_xywh, factors, size, state.padding
-        crops = self.crop_style.crop_frames(self.input_frames(frames), *around, self.device)
+        seen, size = self.input_frames(frames), self.settings.search_size
+        factors = self.row_values("search_factor", state)
+        crops = self.crop_style.crop_frames(seen, state.boxes_xywh, factors, size, state.padding, self.device)
         sizes = torch.tensor([f.size_hw for f in frames], dtype=torch.float64)
         return cast("R", SearchRegion(crops.pixels, crops.centres, crops.sides, sizes))
 

@@ -112,8 +112,16 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         watch = torch.where(searched, 0, (state.watch - 1).clamp(min=0))
         # Trials are not carried from the rival of a watch to that of a search, nor the other way round.
         trial = torch.where(torch.where(searched, state.watch == 0, watch > 0), state.trial, 0)
-        after = replace(state, track=track, lost=lost, trial=trial, watch=watch)
-        after = replace(after, scores=scores, raw_scores=prediction.scores, boxes_xywh=boxes)
+        after = replace(
+            state,
+            track=track,
+            lost=lost,
+            trial=trial,
+            watch=watch,
+            scores=scores,
+            raw_scores=prediction.scores,
+            boxes_xywh=boxes,
+        )
         after = update_rows(after, searched, lambda part, rows: self._search(part, [frames[i] for i in rows]))
         due = searched | (watch > 0)
         after = update_rows(after, due, lambda part, rows: self._compare(part, [frames[i] for i in rows]))
@@ -171,8 +179,17 @@ class ReacquiringTracker(WrappedTracker[ReacquireState]):
         trial = torch.where(passed, trial, 0)
         state = replace(state, rival=rival, trial=trial, evidence=evidence)
         none = torch.zeros_like(trial)
-        changed = replace(state, track=rival, rival=state.track, lost=none, trial=none, watch=none + self.probation)
-        changed = replace(changed, scores=scores, raw_scores=prediction.scores, boxes_xywh=prediction.boxes_xywh)
+        changed = replace(
+            state,
+            track=rival,
+            rival=state.track,
+            lost=none,
+            trial=none,
+            watch=none + self.probation,
+            scores=scores,
+            raw_scores=prediction.scores,
+            boxes_xywh=prediction.boxes_xywh,
+        )
         due = (trial >= self.confirm) & (scores >= TRACKED)
         return update_rows(state, due, lambda part, rows: changed.select(rows))
 

@@ -160,6 +160,11 @@ class GDSTrackTracker(OneStreamTracker):
         boxes, extent = self.clip_box(last, sizes_hw), sizes_hw.flip(1)
         whole = (boxes == torch.cat([torch.zeros_like(extent), extent], dim=1)).all(dim=1, keepdim=True)
         middle = torch.cat([(extent - state.start_sizes) / 2, state.start_sizes], dim=1)
-        kept, boxes = (torch.where(whole, middle, part) for part in (last, boxes))
-        crops, steps = state.crop_boxes()[:, 2:], state.steps + 1
-        return replace(state, boxes_xywh=kept, positions=positions, crop_sizes=crops, steps=steps), boxes
+        after = replace(
+            state,
+            boxes_xywh=torch.where(whole, middle, last),
+            positions=positions,
+            crop_sizes=state.crop_boxes()[:, 2:],
+            steps=state.steps + 1,
+        )
+        return after, torch.where(whole, middle, boxes)

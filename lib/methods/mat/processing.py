@@ -23,16 +23,15 @@ class TransferProcessing(Processing):
 
     def apply(self, frames: FrameSet, draws: Draws) -> Sample:
         sample = super().apply(frames, draws)
-        drawn = draws.changes, draws.search[0].changes
-        flipped = plan_crop(frames.search[0], "search", self.augmentations, *drawn).flipped
+        plan = plan_crop(frames.search[0], "search", self.augmentations, draws.changes, draws.search[0].changes)
         template, unit = self.data.template, self.data.search.size - (self.data.box_unit != "size")
         search, box = sample.search[0].transpose(1, 2, 0), sample.search_boxes[0]
-        if flipped:
+        if plan.flipped:
             search, box = search[:, ::-1], mirror_box_in_crop(box)
         style, box = self.styles["template"], box.astype(np.float64) * unit
         region = style.region(box.tolist(), template.factor, template.size, search.shape[:2])
         crop = style.crop(np.ascontiguousarray(search), region, template.size)
-        crop = (crop[:, ::-1] if flipped else crop).transpose(2, 0, 1)
+        crop = (crop[:, ::-1] if plan.flipped else crop).transpose(2, 0, 1)
         both, boxes = np.stack([sample.template[0], crop]), sample.template_boxes.repeat(2, axis=0)
         colours = np.concatenate([sample.template_colour, sample.search_colour])
         return replace(sample, template=both, template_boxes=boxes, template_colour=colours)

@@ -125,22 +125,27 @@ class SiamAttnCriterion(AnchorCriterion):
         return RegionTargets(rows, rois.flatten(0, 1).to(dtype), changes.flatten(0, 1).to(dtype))
 
     def region_losses(
-        self, changes: Tensor, logits: Tensor, regions: RegionTargets, masks: Tensor | None, has_masks: Tensor | None
+        self,
+        changes: Tensor,
+        mask_logits: Tensor,
+        regions: RegionTargets,
+        masks: Tensor | None,
+        has_masks: Tensor | None,
     ) -> Losses:
         """Losses of refined boxes and of masks.
 
         Args:
-            changes, logits: Of the regions, those of masks, see `SiamAttnOutput`.
+            changes, mask_logits: Of the regions, see `SiamAttnOutput`.
             regions: What `propose` gave.
             masks: [B, S, S] targets in the search regions, 0..1, or None.
             has_masks: [B] bool, whose masks are known.
         """
         refine = F.smooth_l1_loss(changes, regions.changes.to(changes)) * float(regions.has_target)
-        mask = logits.sum() * 0.0
+        mask = mask_logits.sum() * 0.0
         if masks is not None and has_masks is not None and regions.has_target:
             known = has_masks.to(regions.rows.device)[regions.rows].nonzero().flatten()
-            drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], logits.shape[-1])
-            mask = mask + hardest_pixels_loss(logits[known], drawn.to(logits))
+            drawn = masks_in_boxes(masks, regions.rows[known], regions.rois_xyxy[known], mask_logits.shape[-1])
+            mask = mask + hardest_pixels_loss(mask_logits[known], drawn.to(mask_logits))
         total = self.refine_weight * refine + self.mask_weight * mask
         return Losses(total, {"Loss/refine": refine, "Loss/mask": mask})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +128,13 @@ class TrDiMP(nn.Module):
         return self.bb_regressor(modulation, self.bb_regressor.features(features.fine, features.coarse), boxes_xywh)
 
     def refine(
-        self, modulation: Tensor, features: ImageFeatures, boxes_xywh: Tensor, *ascent: Any
+        self,
+        modulation: Tensor,
+        features: ImageFeatures,
+        boxes_xywh: Tensor,
+        steps: int,
+        step_length: float,
+        decay: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Refine boxes by gradient ascent on their scores; see `IoUNet.refine`.
 
@@ -137,12 +142,13 @@ class TrDiMP(nn.Module):
             modulation: [N, 2, C].
             features: Of N search regions.
             boxes_xywh: [N, P, 4] in crop pixels, of any float format.
-            ascent: Its steps, length and decay.
+            steps, step_length, decay: Of the ascent.
 
         Returns:
             Boxes [N, P, 4], and scores [N, P] of the boxes before the last step.
         """
-        return self.bb_regressor.refine(modulation, features.fine, features.coarse, boxes_xywh, *ascent)
+        levels = features.fine, features.coarse
+        return self.bb_regressor.refine(modulation, *levels, boxes_xywh, steps, step_length, decay)
 
     def forward(
         self, templates: Tensor, searches: Tensor, boxes_xywh: Tensor, labels: Tensor, proposals_xywh: Tensor

@@ -239,8 +239,9 @@ class DeformRoIPool(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         first = nn.Linear(size * size * width, hidden)
-        middle = nn.ReLU(inplace=True), nn.Linear(hidden, hidden), nn.ReLU(inplace=True)
-        self.offset_fc = nn.Sequential(first, *middle, last)
+        self.offset_fc = nn.Sequential(
+            first, nn.ReLU(inplace=True), nn.Linear(hidden, hidden), nn.ReLU(inplace=True), last
+        )
 
     def forward(self, features: Tensor, rows: Tensor, rois_xyxy: Tensor) -> Tensor:
         """Pool.
