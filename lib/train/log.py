@@ -324,7 +324,7 @@ class TensorboardSink(Sink):
         ImportError: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+    def __init__(self, folder: Path, purge_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer_class = SummaryWriter

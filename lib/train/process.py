@@ -81,7 +81,7 @@ class InterruptedTraining(Exception):  # noqa: N818 - not an error: the user ask
 
     def __init__(self, signum: int, state: Path | None) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}; {state or 'the state'} resumes it")
-        self.state, self.exit_code = state, 128 + signum
+        self.exit_code = 128 + signum
 
 
 class Interrupts:

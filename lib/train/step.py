@@ -50,10 +50,6 @@ class ObjectiveModule(nn.Module):
                     "give them to the network, or freeze them"
                 )
 
-    @property
-    def objective(self) -> Objective:
-        return self._objective[0]
-
     def forward(self, batch: Rows, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the objective.
 
@@ -64,7 +60,8 @@ class ObjectiveModule(nn.Module):
         Returns:
             The total loss, a scalar with gradients, and all terms by name, `Loss/total` among them.
         """
-        losses = self.objective(self.network, batch, progress)
+        (objective,) = self._objective
+        losses = objective(self.network, batch, progress)
         terms = {TOTAL: losses.total, **losses.terms}
         return losses.total, {name: value.detach() for name, value in terms.items()}
 
@@ -81,7 +78,7 @@ class ObjectiveModule(nn.Module):
         Raises:
             ValueError: The objective gave no part.
         """
-        objective = self.objective
+        (objective,) = self._objective
         if not isinstance(objective, SplittingObjective):
             return [batch]
         with torch.no_grad():

@@ -47,7 +47,6 @@ DEPTH = 4
 
 Spellings = Mapping[str, Sequence[str]]
 """Name in lower case -> names in a folder."""
-NO_NAMES: Spellings = {}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class OwnDataset(LasotDataset):
         super().__init__(*args, **options)
 
     def find_names(self, root: Store) -> list[str]:
-        places = list(_search(root, ""))
+        places = list(_search(root, "", {}))
         lacking = [place.folder or root.describe("") for place in places if place.truth is None]
         if lacking and self.needs_boxes:
             expected = ", ".join(f"{name}.txt".format("<name>") for name in TRUTH) + ", or .csv"
@@ -117,7 +116,7 @@ class OwnDataset(LasotDataset):
         return natural_order(self._places)
 
     def looks_right(self, root: Store, names: Sequence[str] | None) -> bool:
-        return next(_search(root, ""), None) is not None
+        return next(_search(root, "", {}), None) is not None
 
     def _read(self, index: int) -> Annotation:
         place = self._places[self.names[index]]
@@ -191,7 +190,7 @@ def _stem(folder: str) -> str:
     return name.rpartition(".")[0] if name.lower().endswith(VIDEO_SUFFIXES) else name
 
 
-def _search(store: Store, folder: str, above: Spellings = NO_NAMES, depth: int = DEPTH) -> Iterator[Place]:
+def _search(store: Store, folder: str, above: Spellings, depth: int = DEPTH) -> Iterator[Place]:
     """The sequences in a folder and below it; `above`: names next to the folder."""
     names = list_folder(store, folder)
     start, up = f"{folder}/" if folder else "", f"{folder.rpartition('/')[0]}/" if "/" in folder else ""
