@@ -457,5 +457,7 @@ def _read_sequence(name: str, files: list[Path], absent: Path | None) -> Benchma
     def no_pictures(index: int) -> Any:
         raise FileNotFoundError(f"{files[0]} is ground truth without pictures; there is no frame {index}")
 
-    more: dict[str, Any] = {"present": present, "second_boxes_xywh": truths[1] if len(truths) > 1 else None}
-    return BenchmarkVideo(name, truths[0], valid, valid, no_pictures, no_pictures, **more)
+    second = truths[1] if len(truths) > 1 else None
+    return BenchmarkVideo(
+        name, truths[0], valid, valid, no_pictures, no_pictures, present=present, second_boxes_xywh=second
+    )

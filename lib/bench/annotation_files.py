@@ -135,10 +135,22 @@ def write_labelme(
     for frame, box in boxes.items():
         x, y, w, h = box or (0.0,) * 4
         corners = [[round(x, 4), round(y, 4)], [round(x + w, 4), round(y + h, 4)]]
-        shape: Any = {"label": label, "points": corners, "group_id": None, "shape_type": "rectangle", "flags": {}}
-        place = os.path.relpath(pictures[frame].resolve(), folder.resolve())
-        content: Any = {"version": "5.0.1", "flags": {}, "shapes": [] if box is None else [shape], "imagePath": place}
-        content |= {"imageData": None, "imageHeight": size_hw[0], "imageWidth": size_hw[1]}
+        shape: dict[str, Any] = {
+            "label": label,
+            "points": corners,
+            "group_id": None,
+            "shape_type": "rectangle",
+            "flags": {},
+        }
+        content: dict[str, Any] = {
+            "version": "5.0.1",
+            "flags": {},
+            "shapes": [] if box is None else [shape],
+            "imagePath": os.path.relpath(pictures[frame].resolve(), folder.resolve()),
+            "imageData": None,
+            "imageHeight": size_hw[0],
+            "imageWidth": size_hw[1],
+        }
         write_text(folder / f"{pictures[frame].stem}.json", json.dumps(content, indent=1))
 
 

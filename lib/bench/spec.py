@@ -243,8 +243,13 @@ class TrackerSpec:
         """Everything that influences the boxes."""
         if self.reference:
             return Identity({"tracker": self.reference})
-        values: dict[str, Any] = {"configuration": self.experiment.hash, "weights": self.weights_hash}
-        values |= {"protocol": self.protocol, "dtype": self.execution(0).dtype_name, "compiled": self.compile}
+        values = {
+            "configuration": self.experiment.hash,
+            "weights": self.weights_hash,
+            "protocol": self.protocol,
+            "dtype": self.execution(0).dtype_name,
+            "compiled": self.compile,
+        }
         if self.confidence is not None:
             values["confidence"] = sha256_of(self.confidence)
         if self.decode != "cpu":
@@ -441,8 +446,9 @@ def engine_execution(engine: Engine, device: str, protocol: str) -> Execution:
     dtype, reason = choose_dtype(torch.device("cpu"), protocol)
     if engine.int8:
         if protocol == "official":
-            remedy = "but the official protocol is float32: add --protocol fast"
-            raise EngineError(f"engine {engine.name} computes in 8 bits, {remedy}")
+            raise EngineError(
+                f"engine {engine.name} computes in 8 bits, but the official protocol is float32: add --protocol fast"
+            )
         return Execution("cpu", torch.float32, f"engine {engine.name}: most products in 8 bits, the others in float32")
     if engine.runtime == "onnx" and dtype != torch.float32:
         dtype, reason = torch.float32, "float32; ONNX Runtime has no half precision on CPUs"
