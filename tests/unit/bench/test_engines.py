@@ -144,14 +144,20 @@ def test_8_bits_on_the_shipped_network(tmp_path: Path) -> None:
         assert overlap.min() < 1  # it is not the same network
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped network as the page exports it."""
+    folder = tmp_path_factory.mktemp("page") / "exported/synthetic_small"
+    export_tracker(factory("onnx", "official"), folder)
+    return folder
+
+
 @pytest.mark.slow
 @needs("onnx")
-def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
+def test_an_exported_folder_is_all_that_a_program_needs(exported: Path) -> None:
     import onnxruntime
 
-    made = factory("onnx", "official")
-    folder = tmp_path / "there"
-    export_tracker(made, folder)
+    made, folder = factory("onnx", "official"), exported
     about = json.loads((folder / "graphs.json").read_text())
     assert about["weights"]["sha256"] == hashlib.sha256(SMALL.read_bytes()).hexdigest()
     sides = {"template_size": 48, "template_factor": 2.0, "search_size": 96, "search_factor": 4.0}
@@ -176,20 +182,19 @@ def test_an_exported_folder_is_all_that_a_program_needs(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs("onnx")
 def test_the_program_of_the_page_gives_the_boxes_of_the_tracker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (repository_root() / "docs/inference.md").read_text(encoding="utf-8")
     program = next(part.split("```")[0] for part in page.split("```python\n") if "onnxruntime" in part)
-    made = factory("onnx", "official")
-    export_tracker(made, tmp_path / "exported/synthetic_small")
+    made, folder = factory("onnx", "official"), exported.parents[1]
     video = build_synthetic("SYNTHETIC:seed=3,sequences=1,length=6")[0]
     box = [float(v) for v in video.boxes_xywh[0]]
     height, width = video.read_frame(0).rgb.shape[:2]
-    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
+    writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
     for i in range(len(video)):
         writer.write(np.ascontiguousarray(video.read_frame(i).rgb[..., ::-1]))
     writer.release()
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     found: list[list[float]] = []
     exec(program.replace("[169, 74, 96, 89]", str(box)), {"print": found.append})
     session, reader = TrackerSession(made.build_plain(0)), cv2.VideoCapture("clip.mp4")
