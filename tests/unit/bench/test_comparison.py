@@ -14,6 +14,7 @@ from lib.bench.report import on_common_sequences
 from tests.unit.bench.test_report import NAMES, SEQUENCES, _run
 
 
+@pytest.mark.slow
 def test_paired_tests_of_all_tables_are_computed_once_for_each_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

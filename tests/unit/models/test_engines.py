@@ -292,6 +292,7 @@ def test_what_cannot_be_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch)
         prepare(tracker("plain"), Inference(engine="openvino-int8"))
 
 
+@pytest.mark.slow
 def test_an_operator_that_onnx_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporter's own text is a page of advice with colour codes; the cause is at its end."""
     pytest.importorskip("onnx")
