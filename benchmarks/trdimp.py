@@ -126,7 +126,7 @@ def our_parts(net: TrDiMP, scene: Scene, normalise: Normalise | None) -> dict[st
     box = scene.box[None].expand(1, FIRST, 4)
     start = net.extract(seen(scene.first[:1]))
     dtype = start.classification.dtype
-    modulation = net.modulation(start, scene.box[None].to(dtype))
+    modulation = net.bb_regressor.modulation(start.fine, start.coarse, scene.box[None].to(dtype))
     store, labels = scene.memory.to(dtype)[None], scene.labels[None]
     transformer, optimizer = net.classifier.transformer, net.classifier.filter_optimizer
     memories = {count: transformer.encode(store[:, :count], labels[:, :count], True) for count in (FIRST, MOST)}
@@ -136,7 +136,7 @@ def our_parts(net: TrDiMP, scene: Scene, normalise: Normalise | None) -> dict[st
         found = net.extract(seen(scene.first))
         memory = transformer.encode(found.classification[None], labels[:, :FIRST], True)
         decoded = transformer.decode(found.classification, memory)[None]
-        net.modulation(type(found)(found.fine[:1], found.coarse[:1], found.classification[:1]), scene.box[None])
+        net.bb_regressor.modulation(found.fine[:1], found.coarse[:1], scene.box[None])
         return optimizer(net.classifier.filter_initializer(decoded, box), decoded, box, iterations=10)[-1]
 
     def frame(count: int) -> Tensor:

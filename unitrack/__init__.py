@@ -268,7 +268,7 @@ def compare(
         found = with_attributes(found, _several(attributes))
     comparison = Comparison(chosen.title, load_runs(sources, found, scoring, skip_missing), found, found)
     if report is not None:
-        comparison.write_report(Path(report), title or "")
+        comparison.write_report(Path(report), title)
     return comparison
 
 

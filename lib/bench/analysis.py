@@ -218,7 +218,11 @@ class Comparison:
         return "\n\n".join(["\n".join(self.notes), *tables])
 
     def write_report(
-        self, folder: Path, title: str = "", training_log: Path | None = None, about: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        title: str | None = None,
+        training_log: Path | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> Path:
         """Write tables, plots and `report.html`.
 

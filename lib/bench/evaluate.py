@@ -373,15 +373,8 @@ def finish_results(
         Scores of the sequences without a failure; None without any, or where only a server can score.
     """
     complete = not failures and not job.names
-    speeds: dict[str, Any] = {}
-    frames, spent = 0, 0.0
-    for run in (run for s in sequences for run in s.runs if run.name not in failures):
-        times = job.folder.seconds(run.name)
-        tail = float(times[1:].sum())
-        frames, spent = frames + max(0, len(times) - 1), spent + tail
-        speeds[run.name] = {"frames": len(run), "fps": round((len(times) - 1) / tail, 3) if tail > 0 else None}
-    fps = round(frames / spent, 3) if spent > 0 else None
-    timing = {"seconds": round(seconds, 3), "frames": frames, "tracker_fps": fps}
+    timing, speeds = job.folder.speeds(run for s in sequences for run in s.runs if run.name not in failures)
+    timing["seconds"] = round(seconds, 3)
     manifest = _manifest(job, "complete" if complete else "incomplete")
     write_manifest(job.folder.path, {**manifest, "timing": timing, "failed": failures, "sequences": speeds})
     scorable = [s for s in sequences if s.name not in unscored and failures.keys().isdisjoint(s.run_names)]

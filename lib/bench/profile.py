@@ -257,12 +257,7 @@ def profile_tracker(
     init = time_calls(lambda: tracker.init([frame], boxes), device, effort)
     step = time_calls(lambda: tracker.step(state, [frame]), device, effort)
     note("tracker step with decoding")
-    files = [encode_picture(picture) for picture in (frame.rgb, frame.aux) if picture is not None]
-
-    def step_with_decode() -> None:
-        tracker.step(state, [Frame(*(decode_image(data, "test picture") for data in files))])
-
-    with_decode = time_calls(step_with_decode, device, effort)
+    with_decode = _decode_time(tracker, state, frame, device, effort)
     throughput = {}
     for size in batches:
         note(f"batch of {size}")
@@ -322,6 +317,16 @@ def _network_time(tracker: Tracker, state: State, frame: Frame, device: torch.de
     with _metered(tracker, around):
         time_calls(step, device, effort)
     return Timing.of(spent[effort.warm_up :])
+
+
+def _decode_time(tracker: Tracker, state: State, frame: Frame, device: torch.device, effort: Effort) -> Timing:
+    """Time of decoding the frame's JPEG files and of a step from `state`."""
+    files = [encode_picture(picture) for picture in (frame.rgb, frame.aux) if picture is not None]
+
+    def step() -> None:
+        tracker.step(state, [Frame(*(decode_image(data, "test picture") for data in files))])
+
+    return time_calls(step, device, effort)
 
 
 def _setting(device: torch.device) -> dict[str, str]:

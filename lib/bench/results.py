@@ -245,6 +245,23 @@ class ResultFolder:
         file = self._file(name, "_time.txt", "_time.value")
         return read_values(file) if file.is_file() else np.zeros(0)
 
+    def speeds(self, runs: Iterable[Video]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Speed of the tracker, by the times of all frames but the first of each run.
+
+        Args:
+            runs: Finished runs.
+
+        Returns:
+            `frames` and `tracker_fps` of all of them; and run -> `frames` and `fps`. Without times fps is None.
+        """
+        each, frames, spent = {}, 0, 0.0
+        for run in runs:
+            times = self.seconds(run.name)
+            tail = float(times[1:].sum())
+            frames, spent = frames + max(0, len(times) - 1), spent + tail
+            each[run.name] = {"frames": len(run), "fps": round((len(times) - 1) / tail, 3) if tail > 0 else None}
+        return {"frames": frames, "tracker_fps": round(frames / spent, 3) if spent > 0 else None}, each
+
     def finished(self, video: Video, start: int = 0) -> bool:
         """Check that a run has a result of its present annotation: as many rows, and the same first box.
 

@@ -147,13 +147,16 @@ def require_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
 
 
 def load_into(
-    network: nn.Module, state: Mapping[str, Tensor] | Mapped, strict: bool = True, source: str | Path = "the checkpoint"
+    network: nn.Module,
+    state_dict: Mapping[str, Tensor] | Mapped,
+    strict: bool = True,
+    source: str | Path = "the checkpoint",
 ) -> LoadReport:
     """Copy tensors into the network's parameters and buffers, by name; the dtype and device stay the network's.
 
     Args:
         network: What is filled.
-        state: Tensors under the network's names, or what a key map made of them.
+        state_dict: Tensors under the network's names, or what a key map made of them.
         strict: Every name must be on both sides, but for `Mapped.fresh` and `*.num_batches_tracked`, which the file
             may lack. Without it, names on one side only are reported. A shape that differs is an error either way.
         source: Named in messages.
@@ -161,7 +164,7 @@ def load_into(
     Raises:
         WeightsError: Lists what is missing, unexpected, of another shape or not finite; the network is then untouched.
     """
-    mapped = state if isinstance(state, Mapped) else Mapped(state)
+    mapped = state_dict if isinstance(state_dict, Mapped) else Mapped(state_dict)
     own, given = network.state_dict(), mapped.state_dict
     loaded = tuple(name for name in given if name in own)
     shapes = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in loaded}

@@ -153,7 +153,12 @@ def _histograms(frames: Frames, boxes_xywh: Tensor) -> Tensor:
 
 
 def measure_features(
-    region: SearchRegion, found: Candidates, prediction: Prediction, last_xywh: Tensor, memory: Tensor, likeness: Tensor
+    region: SearchRegion,
+    found: Candidates,
+    prediction: Prediction,
+    before_xywh: Tensor,
+    memory: Tensor,
+    likeness: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Numbers of a frame that tell whether the target was found.
 
@@ -161,7 +166,7 @@ def measure_features(
 
     Args:
         region, found, prediction: Of B rows.
-        last_xywh: [B, 4] boxes of the frame before, image pixels.
+        before_xywh: [B, 4] boxes of the frame before, image pixels.
         memory: [B, 6], see `ConfidenceState`.
         likeness: [B] float64 on the CPU in 0..1, Bhattacharyya coefficient of the colours in the predicted and the
             first boxes.
@@ -181,9 +186,9 @@ def measure_features(
     shapes = boxes[..., 2:].clamp(min=1e-4).log()
     deviation = (around[..., None] * (shapes - (around[..., None] * shapes).sum(dim=1, keepdim=True)) ** 2).sum(dim=1)
     second = torch.where(apart > 1.0, scores, 0.0).amax(dim=1)
-    sizes, last = prediction.boxes_xywh[:, 2:].clamp(min=1e-3), last_xywh[:, 2:].abs().clamp(min=1e-3)
+    sizes, last = prediction.boxes_xywh[:, 2:].clamp(min=1e-3), before_xywh[:, 2:].abs().clamp(min=1e-3)
     change, length = (sizes / last).log(), last.prod(dim=1).sqrt()
-    moved = (prediction.boxes_xywh[:, :2] - last_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
+    moved = (prediction.boxes_xywh[:, :2] - before_xywh[:, :2] + (sizes - last) / 2).norm(dim=1) / length
     ends = torch.stack([prediction.boxes_xywh[:, :2], region.sizes_hw.flip(1) - prediction.boxes_xywh[:, :2] - sizes])
     peak, area = top.values.logit(LEAST), sizes.log().sum(dim=1)
     margin = second.logit(LEAST) - peak

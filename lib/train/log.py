@@ -385,7 +385,7 @@ class WandbSink(Sink):
     Args:
         name: Name of the run.
         config: The resolved configuration.
-        paths: wandb keeps its local files beside the log.
+        paths: wandb keeps its local files alongside the log.
     """
 
     def __init__(self, name: str, config: Mapping[str, Any], paths: LogPaths) -> None:

@@ -145,7 +145,10 @@ class OneStreamViT(nn.Module):
     """Side of the position embedding that pre-training leaves, of pictures of 224 pixels."""
 
     def __init__(
-        self, options: ViTOptions, block: Callable[..., Block] = Block, stem: type[nn.Module] | None = None
+        self,
+        options: ViTOptions,
+        block: Callable[..., Block] = Block,
+        stem: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         width, depth = options.embed_dim, options.depth
